@@ -1,0 +1,248 @@
+"""The command line: ``coordemu run | compare | chain | policies | scenarios | bench``.
+
+Role: options in, reports out. Results go to stdout, progress and complaints to stderr; ``--json -`` prints JSON alone.
+Exit codes: 0 the run's expectation holds, 1 it does not, 2 usage, 3 environment. A run hangs in a child process at
+most, never here.
+
+Thread: the main thread; blocks for the length of the runs. Upstream: none. Left out: the work, which is in
+`coordemu.lab`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from coordemu import __version__
+from coordemu.cli_options import (
+    EnvironmentFailure,
+    check_environment,
+    make_policy,
+    make_scenario,
+    policy_options,
+    scenario_options,
+)
+from coordemu.coord.resize_policy import POLICIES, ResizePolicy
+from coordemu.coord.shrink_plan import STOP_MODES
+from coordemu.lab.child import RunError, run_in_child
+from coordemu.lab.result import VERDICTS, Result
+from coordemu.lab.scenario import SCENARIOS, Scenario
+from coordemu.report.chain_report import print_chain
+from coordemu.report.compare_report import print_comparison, refuted, verdict_shares
+from coordemu.report.console import output, progress
+from coordemu.report.run_report import print_runs
+
+BEFORE_AND_AFTER = ("writeup-before", "writeup-fix")
+GOOD_VERDICTS = ("healthy", "degraded", "refused")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """An in-process laboratory of the RediSearch coordinator: resize pools under load, and see what happens."""
+
+
+def _carry_out(scenario: Scenario, policy: ResizePolicy, label: str) -> Result:
+    console = progress()
+    try:
+        if not console.is_terminal:
+            return run_in_child(scenario, policy)
+        with console.status(escape(label)) as status:
+            return run_in_child(scenario, policy, lambda line: status.update(escape(f"{label}: {line}")))
+    except RunError as err:
+        raise EnvironmentFailure(str(err)) from None
+
+
+def _write_json(results: Sequence[Result], path: str | None) -> None:
+    if path is None:
+        return
+    text = json.dumps({"results": [result.to_json() for result in results]}, indent=2) + "\n"
+    _write(path, text)
+
+
+def _write_trace(results: Sequence[Result], path: str | None) -> None:
+    if path is None:
+        return
+    lines = []
+    for result in results:
+        for step in result.to_json()["chain"]:
+            lines.append(json.dumps({"policy": result.policy["name"], **step}) + "\n")
+    _write(path, "".join(lines))
+
+
+def _write(path: str, text: str) -> None:
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(path).write_text(text)
+    except OSError as err:
+        raise EnvironmentFailure(f"can't write {path!r}: {err.strerror}") from None
+
+
+def _expectation_holds(results: Sequence[Result], expect: str | None) -> bool:
+    for result in results:
+        if expect is not None:
+            if result.verdict != expect:
+                return False
+        elif result.as_expected is False or (result.as_expected is None and result.verdict not in GOOD_VERDICTS):
+            return False
+    return True
+
+
+@main.command()
+@click.argument("scenario", default="mod-11658")
+@click.option("--policy", help="A named policy; without it: before and after, as the write-ups have it.")
+@click.option("--runtime", type=click.Choice(["threads"]), default="threads", help="What the layers run on.")
+@click.option(
+    "--repeat", type=click.IntRange(1, 10_000), default=1, help="Run so often and print the share of each verdict."
+)
+@click.option("--expect", type=click.Choice(VERDICTS), help="Exit with 0 only if every run has this verdict.")
+@click.option(
+    "--json", "json_path", metavar="FILE", help="Write the results as JSON; - for stdout, which then has nothing else."
+)
+@click.option(
+    "--trace",
+    "trace_path",
+    metavar="FILE",
+    help="Write the recorded call chain, one JSON object a line; - as for --json.",
+)
+@click.option("--stacks", is_flag=True, help="Of a run that hung, print each thread's stack too.")
+@scenario_options
+@policy_options
+def run(scenario: str, policy: str | None, repeat: int, expect: str | None, **given: Any) -> None:
+    """Run SCENARIO (default: mod-11658, before and after) and print timelines and verdicts."""
+    chosen = make_scenario(scenario, given)
+    policies = [make_policy(name, given) for name in ([policy] if policy else BEFORE_AND_AFTER)]
+    check_environment(chosen, (given["json_path"], given["trace_path"]))
+    groups = [
+        [
+            _carry_out(chosen.override(seed=chosen.seed + number), each, f"{each.name} {number + 1}/{repeat}")
+            for number in range(repeat)
+        ]
+        for each in policies
+    ]
+    results = [result for group in groups for result in group]
+    if "-" not in (given["json_path"], given["trace_path"]):
+        if repeat == 1:
+            print_runs(output(), results, show_stacks=given["stacks"])
+        else:
+            print_comparison(output(), groups)
+            for group in groups:
+                shares = ", ".join(f"{verdict} {share:.0%}" for verdict, share in verdict_shares(group).items())
+                output().print(f"{escape(str(group[0].policy['name']))}: {shares} of {repeat} runs")
+    _write_json(results, given["json_path"])
+    _write_trace(results, given["trace_path"])
+    sys.exit(0 if repeat > 1 and expect is None else int(not _expectation_holds(results, expect)))
+
+
+@main.command()
+@click.argument("scenario", default="mod-11658")
+@click.option("--policies", "names", metavar="A,B,...", help="Which policies (default: all that have a name).")
+@click.option("--stops", is_flag=True, help="Every policy with every stop mode.")
+@click.option("--repeat", type=click.IntRange(1, 1000), default=1, help="Runs of each, with the share of each verdict.")
+@click.option("--runtime", type=click.Choice(["threads"]), default="threads", help="What the layers run on.")
+@click.option(
+    "--json", "json_path", metavar="FILE", help="Write the results as JSON; - for stdout, which then has nothing else."
+)
+@scenario_options
+@policy_options
+def compare(scenario: str, names: str | None, stops: bool, repeat: int, **given: Any) -> None:
+    """Run SCENARIO under many policies and print one table."""
+    chosen = make_scenario(scenario, given)
+    policies = [make_policy(name.strip(), given) for name in (names.split(",") if names else POLICIES)]
+    if stops:
+        policies = [policy.override(stop=stop) for policy in policies for stop in STOP_MODES]
+    check_environment(chosen, (given["json_path"],))
+    groups = []
+    for number, policy in enumerate(policies, 1):
+        label = f"{policy.name} ({number}/{len(policies)})"
+        groups.append([_carry_out(chosen.override(seed=chosen.seed + index), policy, label) for index in range(repeat)])
+        if not progress().is_terminal:
+            progress().print(f"{label}: {', '.join(verdict_shares(groups[-1]))}", markup=False, soft_wrap=True)
+    if given["json_path"] != "-":
+        console = output()
+        print_comparison(console, groups)
+        for line in refuted(groups):
+            console.print(f"refuted: {escape(line)}")
+    _write_json([result for group in groups for result in group], given["json_path"])
+    sys.exit(int(bool(refuted(groups))))
+
+
+@main.command()
+@click.option("--policy", default="upstream-7410", show_default=True, help="Whose chain to show.")
+@click.option(
+    "--json", "json_path", metavar="FILE", help="Write the result as JSON; - for stdout, which then has nothing else."
+)
+@scenario_options
+@policy_options
+def chain(policy: str, **given: Any) -> None:
+    """Print the seven steps from CONFIG SET to the stopped connections, as a run recorded them."""
+    chosen = make_scenario("mod-11658", given)
+    value = make_policy(policy, given)
+    check_environment(chosen, (given["json_path"],))
+    result = _carry_out(chosen, value, value.name)
+    if given["json_path"] != "-":
+        print_chain(output(), result)
+    _write_json([result], given["json_path"])
+
+
+@main.command()
+def policies() -> None:
+    """List the named resize policies."""
+    table = Table(show_lines=True)
+    for name in ("policy", "what it does", "steps", "source", "expected in mod-11658"):
+        table.add_column(name, no_wrap=name == "policy")
+    for policy in POLICIES.values():
+        steps = (
+            f"{' > '.join(policy.order)}\nreduce {policy.reduce}, stop {policy.stop}, drain {policy.drain}, "
+            f"admission {policy.admission}, main {policy.main_mode}"
+        )
+        table.add_row(policy.name, escape(policy.summary), steps, escape(policy.source), policy.expected)
+    output().print(table)
+
+
+@main.command()
+def scenarios() -> None:
+    """List the named scenarios."""
+    table = Table(show_lines=True)
+    for name in ("scenario", "what it is", "workers", "clients", "latency"):
+        table.add_column(name, no_wrap=name == "scenario")
+    for scenario in SCENARIOS.values():
+        table.add_row(
+            scenario.name,
+            escape(scenario.summary),
+            ":".join(map(str, scenario.workers)),
+            str(scenario.clients),
+            scenario.latency,
+        )
+    output().print(table)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Run the benchmarks of a source checkout (arguments are passed on; see bench/README.md)."""
+    script = next(
+        (
+            path
+            for path in (Path.cwd(), Path(__file__).resolve().parents[2])
+            if (path / "bench" / "run_all.py").is_file()
+        ),
+        None,
+    )
+    if script is None:
+        raise EnvironmentFailure("the benchmarks are part of the source checkout (bench/run_all.py); run this there")
+    sys.exit(subprocess.call([sys.executable, str(script / "bench" / "run_all.py"), *arguments]))
+
+
+if __name__ == "__main__":
+    main(prog_name="coordemu")

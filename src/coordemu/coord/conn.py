@@ -1,0 +1,386 @@
+"""MRConn: one connection to one shard: its transport, its handshake, its queue of callbacks, its end.
+
+Role: the bottom of the call chain. A fan-out picks one connection per shard and sends a packed command; the callback
+goes to the end of the FIFO; replies come in the order of the commands, so each one belongs to the callback at the
+head. What hiredis' asynchronous context does for upstream is here: parsing (hiredis' own reader, made on first use),
+the FIFO, the second FIFO for subscriptions, and the three ways to end:
+
+* *graceful*: no more commands, the outstanding replies are awaited, then it closes (hiredis' disconnect);
+* *fail*: every waiting callback runs at once with an error, then it closes (hiredis' free);
+* *drop*: it closes, and the callbacks never run (the write-ups' drawing of the incident).
+
+A lost transport fails its callbacks, waits `reconnect_delay_ms` and connects again, for ever. A peer that does not
+speak RESP is treated so too; either is logged once a minute and endpoint. The states are a table,
+`coordemu.coord.conn_state`.
+
+*Who owes what.* As a `Waitable` a connection names its shard while it can still get a reply, and nobody once it
+can't, so that the wait-for graph of a dropped reply ends in words.
+
+*RESP3.* A push message is no reply. Confirmations of `send_subscription` go to the second FIFO; every other push is
+counted and ignored, since the coordinator subscribes to nothing.
+
+Thread: I/O (or, before the loop runs, whoever sets it up), for everything but `name`, `holders`, `statistics`.
+Upstream: MRConn in src/coord/rmr/conn.c; hiredis async.c. Left out: TLS; HELLO per command (upstream switches a
+connection's protocol in front of a command that wants another; here a connection speaks one).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+from hiredis import PushNotification, ReplyError
+
+from coordemu.coord.conn_context import ConnContext
+from coordemu.coord.conn_handshake import handshake_command, needs_handshake
+from coordemu.coord.conn_options import ConnOptions
+from coordemu.coord.conn_state import ConnAction, ConnEvent, ConnState, next_state
+from coordemu.coord.conn_watch import ConnWatch
+from coordemu.coord.endpoint import MREndpoint
+from coordemu.coord.reply_fifo import ReplyCallback, ReplyFifo
+from coordemu.coord.shrink_plan import STOP_MODES
+from coordemu.runtime.base import NS_PER_MS, Holder, Timer, Transport, TransportClosed
+
+__all__ = ["ConnOptions", "MRConn", "ReplyCallback"]
+
+CONNECTED = ConnState.CONNECTED
+FREEING = ConnState.FREEING
+_NO_MORE = object()
+
+
+class MRConn(ReplyFifo):
+    """One connection."""
+
+    __slots__ = (
+        "_attached", "_disconnecting", "_handshakes", "_reader", "_reconnects", "_timer", "_transport", "_uncounted",
+        "closed", "context", "endpoint", "index", "node", "state", "watch",
+    )  # fmt: skip
+
+    def __init__(self, context: ConnContext, endpoint: MREndpoint, node: int, index: int) -> None:
+        """node, index: its place in the pending table, which must be free. Begins to connect."""
+        super().__init__()
+        self.context = context
+        self.endpoint = endpoint
+        self.node = node
+        self.index = index
+        self.state = ConnState.CONNECTING
+        self.watch: ConnWatch | None = None
+        self.closed = False
+        self._transport: Transport | None = None
+        self._reader: hiredis.Reader | None = None
+        self._timer: Timer | None = None
+        self._uncounted = 0
+        self._attached = True
+        self._disconnecting = False
+        self._reconnects = self._handshakes = 0
+        context.pending.attach(node, index)
+        self._connect()
+
+    # ---- commands
+
+    def send_command(self, packed: bytes, callback: ReplyCallback) -> bool:
+        """Send a packed command; `callback(reply, error)` runs when its reply has come, or can't come any more.
+
+        A reply: (reply, None); a server's error: (hiredis.ReplyError, its text); no reply: (None, the reason).
+        False, and no callback ever, when the connection is not Connected. Never blocks.
+        The send is counted in the pending table at the next `ConnContext.flush_counts`. Upstream: MRConn_SendCommand.
+        """
+        transport = self._transport
+        if self.state is not CONNECTED or transport is None:
+            return False
+        try:
+            transport.write(packed)
+        except TransportClosed:
+            return False
+        replies = self._replies
+        if replies is None:
+            replies = self._replies = deque()
+        replies.append(callback)
+        uncounted = self._uncounted
+        if not uncounted:
+            self.context.dirty.append(self)
+        self._uncounted = uncounted + 1
+        return True
+
+    def send_subscription(self, packed: bytes, callback: ReplyCallback) -> bool:
+        """Send a command of the SUBSCRIBE family with one channel; `callback` runs with its confirmation.
+
+        Raises ValueError on a RESP2 connection, which could send nothing else from then on. Otherwise as
+        `send_command`. Upstream: hiredis' sub.replies.
+        """
+        if self.context.options.protocol != 3:
+            raise ValueError(f"{self.name}: subscriptions need RESP3")
+        if self.state is not CONNECTED or self._transport is None:
+            return False
+        self._transport.write(packed)
+        if self._subscriptions is None:
+            self._subscriptions = deque()
+        self._subscriptions.append(callback)
+        self.context.pending.count(self.node, self.index, 0, 1)
+        return True
+
+    @property
+    def outstanding(self) -> int:
+        """Replies and confirmations that are owed to callers, the handshake's own not among them."""
+        if self.state is not CONNECTED and not (self.state is FREEING and not self.closed):
+            return 0
+        return self.waiting
+
+    def take_uncounted(self) -> int:
+        """Sends that the pending table was not told of; the caller tells it. For `ConnContext.flush_counts`."""
+        sent, self._uncounted = self._uncounted, 0
+        return sent
+
+    # ---- what the transport tells
+
+    def on_connect(self) -> None:
+        """The transport stands. Upstream: MRConn_ConnectCallback."""
+        handshake = needs_handshake(self.context.options, self.endpoint)
+        self._step(ConnEvent.OPENED_FOR_HANDSHAKE if handshake else ConnEvent.OPENED)
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes have come: hand over every complete reply, then count the batch. Runs callbacks.
+
+        Upstream: redisProcessCallbacks.
+        """
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = hiredis.Reader(notEnoughData=_NO_MORE)
+        replies = self._replies
+        if replies is None:
+            replies = self._replies = deque()
+        reader.feed(data)
+        gets, take_callback = reader.gets, replies.popleft
+        popped = confirmed = 0
+        trouble: str | None = None
+        while True:
+            try:
+                reply = gets()
+            except hiredis.ProtocolError as err:
+                trouble = f"the peer does not speak RESP: {err}"
+                break
+            if reply is _NO_MORE:
+                break
+            kind = type(reply)
+            if kind is PushNotification:
+                confirmed += self.on_push(reply)
+                continue
+            try:
+                callback = take_callback()
+            except IndexError:
+                # Such as "-ERR max number of clients reached"; or a callback has closed this connection.
+                trouble = f"a reply that nobody asked for: {str(reply)[:80]}"
+                break
+            popped += 1
+            if kind is ReplyError:
+                callback(reply, str(reply))
+            else:
+                callback(reply, None)
+        drained = self._settle(popped, confirmed) if popped or confirmed else False
+        if trouble is not None:
+            drained = self._detach(trouble) or drained
+        if drained:
+            self.context.on_drained()
+
+    def on_close(self, reason: str | None) -> None:
+        """The transport failed or ended. Upstream: MRConn_DisconnectCallback, and MRConn_ConnectCallback's error."""
+        self._lose(reason or "closed by the peer")
+
+    # ---- replies
+
+    def _settle(self, popped: int, confirmed: int) -> bool:
+        """Count a batch. True when it completed an armed drain."""
+        context = self.context
+        self._handed += popped + confirmed
+        drained = False
+        if self._attached:
+            delta, self._uncounted = self._uncounted - popped, 0
+            if delta or confirmed:
+                drained = context.pending.count(self.node, self.index, delta, -confirmed)
+        if self.watch is not None:
+            self.watch.on_replies(self)
+        if context.dirty:
+            context.flush_counts()
+        if self._disconnecting and not self.closed and not self.waiting:
+            self._end(abort=False)
+        return drained
+
+    # ---- state machine
+
+    def _step(self, event: ConnEvent) -> None:
+        self.state, action = next_state(self.state, event)
+        if action is ConnAction.BECOME_READY:
+            self.context.pending.set_connected(self.node, self.index, connected=True)
+        elif action is ConnAction.SEND_HANDSHAKE:
+            self._send_handshake()
+        elif action is ConnAction.WAIT_TO_REAUTH:
+            self._wait(self.context.options.reauth_delay_ms)
+        elif action is ConnAction.CONNECT:
+            self._reconnects += 1
+            self._connect()
+
+    def _connect(self) -> None:
+        context = self.context
+        try:
+            self._transport = context.loop.connect(self.endpoint.address, self, context.options.connect_timeout_ns)
+        except OSError as err:
+            self._lose(str(err))
+
+    def _wait(self, delay_ms: int) -> None:
+        if self._timer is None:
+            self._timer = self.context.loop.timer(self._on_timer, f"{self.name}: retry")
+        self._timer.start(delay_ms * NS_PER_MS)
+
+    def _on_timer(self) -> None:
+        if self.state is not FREEING:
+            self._step(ConnEvent.RETRY)
+
+    def _send_handshake(self) -> None:
+        packed = handshake_command(self.context.options, self.endpoint)
+        if self._transport is None or not self._transport.connected:
+            return  # its on_close is on the way
+        self._transport.write(packed)
+        if self._replies is None:
+            self._replies = deque()
+        self._replies.append(self._on_handshake)
+        self._uncounted += 1
+
+    def _on_handshake(self, _reply: Any, error: str | None) -> None:
+        self._handshakes += 1
+        if error is None:
+            self._step(ConnEvent.ACCEPTED)
+        else:
+            self.context.log_rarely(self.endpoint, "handshake", f"{self.endpoint}: handshake refused: {error}")
+            self._step(ConnEvent.REFUSED)
+
+    def _lose(self, reason: str) -> None:
+        if self._detach(reason):
+            self.context.on_drained()
+
+    def _detach(self, reason: str) -> bool:
+        """The transport is of no more use. True when an armed drain is completed by the replies that failed here."""
+        transport, self._transport, self._reader = self._transport, None, None
+        if transport is not None:
+            transport.abort()
+        if self.closed:
+            return False
+        if self.state is FREEING:
+            self._end(abort=True, reason=f"{self.endpoint}: connection lost: {reason}")
+            return False
+        shaking_hands = self.state is ConnState.AUTHENTICATING
+        what = "connect failed" if self.state is ConnState.CONNECTING else "connection lost"
+        what = f"{self.endpoint}: {what}: {reason}"
+        self.state, _ = next_state(self.state, ConnEvent.LOST)
+        self.context.log_rarely(self.endpoint, "lost", f"{what}; trying again")
+        self._wait(self.context.options.reconnect_delay_ms)
+        if shaking_hands and self._replies:
+            self._uncounted -= len(self._replies)
+            self._replies.clear()
+        confirmations = len(self._subscriptions or ())
+        failed = self.fail_waiting(what)
+        drained = False
+        if self._attached:
+            delta, self._uncounted = self._uncounted - failed, 0
+            if delta or confirmations:
+                drained = self.context.pending.count(self.node, self.index, delta, -confirmations)
+            self.context.pending.set_connected(self.node, self.index, connected=False)
+        if self.watch is not None:
+            self.watch.on_replies(self)
+        if self.context.dirty:
+            self.context.flush_counts()
+        return drained
+
+    # ---- the end
+
+    def stop(self, mode: str = "graceful") -> None:
+        """Give the connection up; it is Freeing from now on and takes no more commands.
+
+        mode: "graceful", "fail" or "drop", else ValueError. With "fail" the waiting callbacks run before this returns.
+        Raises IllegalTransition when it was stopped before. Upstream: MRConn_Stop.
+        """
+        if mode not in STOP_MODES:
+            raise ValueError(f"stop {mode!r} is none of {', '.join(STOP_MODES)}")
+        shaking_hands = self.state is ConnState.AUTHENTICATING
+        self.state, _ = next_state(self.state, ConnEvent.STOP)
+        if self._attached:
+            self.context.pending.detach(self.node, self.index)
+            self._attached, self._uncounted = False, 0
+        if shaking_hands and self._replies:
+            self._replies.clear()
+        self.context.closing.add(self)
+        self._cancel_timer()
+        if self.context.options.deferred_stop:
+            self._timer = self.context.loop.timer(lambda: self._disconnect(mode), f"{self.name}: stop")
+            self._timer.start(0)
+        else:
+            self._disconnect(mode)
+
+    def _disconnect(self, mode: str) -> None:
+        if self.closed:
+            return
+        self._disconnecting = True
+        if mode == "drop":
+            self.drop_waiting()
+            self._end(abort=True)
+        elif mode == "fail" or self._transport is None or not self._transport.connected:
+            self._end(abort=True, reason=f"{self.endpoint}: connection stopped")
+        elif not self.waiting:
+            self._end(abort=False)
+
+    def cut(self, reason: str) -> None:
+        """Close a stopped connection that still awaits replies; their callbacks run with the reason. For the
+        shutdown."""
+        if self.state is FREEING and not self.closed:
+            self._end(abort=True, reason=reason)
+
+    def _end(self, abort: bool, reason: str = "connection stopped") -> None:
+        self.closed = True
+        self._cancel_timer()
+        transport, self._transport, self._reader = self._transport, None, None
+        self.fail_waiting(reason)
+        if transport is not None:
+            if abort:
+                transport.abort()
+            else:
+                transport.close()
+        self.context.closing.discard(self)
+        if self.watch is not None:
+            self.watch.on_closed(self)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+
+    # ---- what others ask
+
+    @property
+    def name(self) -> str:
+        """ "conn host:port#index". Thread: any."""
+        return f"conn {self.endpoint}#{self.index}"
+
+    def holders(self) -> Sequence[Holder]:
+        """Who must act before its replies come: the shard, or nobody once it has closed. Thread: any."""
+        if self._dropped:
+            return ["nobody: the connection was stopped and its replies dropped"]
+        if self.closed:
+            return ["nobody: the connection was stopped"]
+        return [f"shard {self.endpoint}"]
+
+    def statistics(self) -> dict[str, int]:
+        """outstanding, replies handed over (handshakes apart), failed, lost, reconnects, pushes ignored. Thread:
+        any."""
+        return {
+            "outstanding": self.outstanding,
+            "replies": self._handed - self._handshakes,
+            "handshakes": self._handshakes,
+            "failed": self._failed,
+            "lost": self._lost,
+            "reconnects": self._reconnects,
+            "pushes": self._pushes,
+        }
+
+    def __repr__(self) -> str:
+        return f"<MRConn {self.endpoint}#{self.index} {self.state.value} outstanding={self.outstanding}>"

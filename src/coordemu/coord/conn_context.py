@@ -1,0 +1,83 @@
+"""ConnContext: what all connections of one I/O runtime share.
+
+Role: the connections' way to their surroundings, so that each of them holds one reference instead of eight: the loop,
+the options, the log, and the shared count of outstanding replies.
+
+*Counting.* The I/O thread knows what is outstanding from the connections' own FIFOs. Other threads, and a drain's
+gate, read `PendingTable`. The table is told in batches: a send only marks its connection dirty, and the dirty ones
+are counted when the callback of the loop that sent on them ends (`flush_counts`); replies are counted once per batch
+read. So the table is exact whenever the I/O thread is not inside one of its callbacks.
+
+Thread: I/O. Upstream: none of its own; hiredis' `replies` and `sub.replies` stand for the counts. Left out: nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from coordemu.coord.conn_options import ConnOptions
+from coordemu.coord.endpoint import MREndpoint
+from coordemu.native import PendingTable
+from coordemu.runtime.base import NS_PER_S, Loop, Runtime
+
+if TYPE_CHECKING:
+    from coordemu.coord.conn import MRConn
+
+LOG_INTERVAL_NS = 60 * NS_PER_S
+
+
+class ConnContext:
+    """Loop, options, log and counts of one I/O runtime's connections."""
+
+    __slots__ = ("_log", "_logged_ns", "closing", "dirty", "loop", "on_drained", "options", "pending", "rt")
+
+    def __init__(
+        self, rt: Runtime, loop: Loop, options: ConnOptions, pending: PendingTable, log: Callable[[str, str], None]
+    ) -> None:
+        """pending: this I/O runtime's table.  log: called with level and line. Thread: any."""
+        self.rt = rt
+        self.loop = loop
+        self.options = options
+        self.pending = pending
+        # Connections that sent since the last flush. Bound: connections x batches in one callback.
+        self.dirty: list[MRConn] = []
+        # Stopped, but not closed yet: they still await replies. Nothing else refers to them.
+        self.closing: set[MRConn] = set()
+        self.on_drained: Callable[[], None] = lambda: None
+        self._log = log
+        # Bound: endpoints in use x 2 kinds of trouble.
+        self._logged_ns: dict[tuple[MREndpoint, str], int] = {}
+
+    def flush_counts(self) -> None:
+        """Tell the table what was sent. Thread: I/O, at the end of each callback that may have sent."""
+        count = self.pending.count
+        for conn in self.dirty:
+            sent = conn.take_uncounted()
+            if sent:
+                count(conn.node, conn.index, sent)
+        self.dirty.clear()
+
+    def log(self, level: str, line: str) -> None:
+        """Log a line. Thread: any."""
+        self._log(level, line)
+
+    def log_rarely(self, endpoint: MREndpoint, kind: str, line: str) -> None:
+        """Log a warning, at most one of this kind per endpoint and minute: all its connections fail together, again
+        and again.
+
+        Thread: I/O.
+        """
+        now_ns = self.rt.now_ns()
+        last_ns = self._logged_ns.get((endpoint, kind))
+        if last_ns is None or now_ns - last_ns >= LOG_INTERVAL_NS:
+            self._logged_ns[endpoint, kind] = now_ns
+            self._log("warning", line)
+
+    def forget(self, endpoint: MREndpoint) -> None:
+        """The endpoint is gone; should it come back, its troubles are worth a line again. Thread: I/O."""
+        for key in [key for key in self._logged_ns if key[0] == endpoint]:
+            del self._logged_ns[key]
+
+    def __repr__(self) -> str:
+        return f"<ConnContext {self.pending.name!r} dirty={len(self.dirty)} closing={len(self.closing)}>"

@@ -1,0 +1,97 @@
+"""ThreadCondition: a condition variable over a `ThreadLock`.
+
+Role: sleepers of the thread pool and of the work queue. Each waiter parks on a lock of its own, in a queue, so
+that a notification wakes the longest waiting and no other, and from that moment the woken one counts as
+waiting for the lock's turn, not for the condition.
+
+Thread: any. Notifying does not need the lock (as in POSIX), though a layer that wants no lost wake-up changes
+its predicate under it. Bound of the queue: one entry per waiting thread. Upstream: pthread_cond_t
+(deps/thpool). Left out: predicates (wait in a loop).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coordemu.runtime.base import Holder, OwedBy
+from coordemu.runtime.thread_lock import ThreadLock
+from coordemu.runtime.thread_task import Parking, TaskRegistry, ThreadTask
+
+
+class ThreadCondition:
+    """A condition over `lock`. owed_by: names who will notify; without it a wait here looks orphaned."""
+
+    __slots__ = ("_lock", "_owed_by", "_parked", "_registry", "name")
+
+    kind = "condition"
+    relation = "owed by"
+
+    def __init__(self, registry: TaskRegistry, lock: ThreadLock, name: str, owed_by: OwedBy | None) -> None:
+        self.name = name
+        self._registry = registry
+        self._lock = lock
+        self._owed_by = owed_by
+        self._parked: list[Parking] = []
+
+    @property
+    def lock(self) -> ThreadLock:
+        """The lock that a waiter holds when it calls, and again when its wait returns."""
+        return self._lock
+
+    def wait(self, timeout_ns: int | None = None) -> bool:
+        """Release the lock, wait for a notification, take the lock again. False after timeout_ns (None: no limit).
+
+        Raises RuntimeError when the caller does not hold the lock. Thread: any. May block, also beyond the
+        time-out, for the lock. Upstream: pthread_cond_wait, pthread_cond_timedwait.
+        """
+        task = self._registry.current()
+        if self._lock.owner is not task:
+            raise RuntimeError(f"{task.name} waits on condition {self.name!r} without lock {self._lock.name!r}")
+        parking = Parking(task, self)
+        self._parked.append(parking)
+        self._lock.release()
+        woken = False
+        try:
+            woken = parking.enter().park(timeout_ns)
+        finally:
+            if not woken:
+                woken = not self._withdraw(parking)
+            parking.leave()
+            self._lock.acquire()
+        return woken
+
+    def _withdraw(self, parking: Parking) -> bool:
+        """False when a notification took it from the queue before; it counts, or it would be lost."""
+        try:
+            self._parked.remove(parking)
+        except ValueError:
+            return False
+        return True
+
+    def notify(self, n: int = 1) -> None:
+        """Wake the n (0 or more) that have waited longest, or as many as there are. Thread: any. Never blocks.
+
+        Upstream: pthread_cond_signal.
+        """
+        while n > 0:
+            try:
+                parking = self._parked.pop(0)
+            except IndexError:
+                return
+            parking.unpark()
+            n -= 1
+
+    def notify_all(self) -> None:
+        """Wake all that wait now. Thread: any. Never blocks. Upstream: pthread_cond_broadcast."""
+        self.notify(len(self._parked))
+
+    def waiters(self) -> Sequence[ThreadTask]:
+        """The tasks that wait and were not notified yet, the longest waiting first. Thread: any."""
+        return [parking.task for parking in list(self._parked)]
+
+    def holders(self) -> Sequence[Holder]:
+        """Who owes the notification, as `owed_by` says; nobody without it. Thread: any."""
+        return () if self._owed_by is None else self._owed_by()
+
+    def __repr__(self) -> str:
+        return f"<ThreadCondition {self.name!r} over {self._lock.name!r}, {len(self._parked)} waiting>"
