@@ -16,6 +16,8 @@ import pytest
 
 from coordemu.runtime import wait_for
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address, Loop, Runtime
+from coordemu.runtime.sim import SimRuntime
+from coordemu.runtime.sim_schedule import make_strategy
 from coordemu.runtime.threads import ThreadsRuntime
 
 LIMIT_S = 30
@@ -60,6 +62,35 @@ class ThreadsHarness:
         self._resources.close()
         left = [task for task in self.rt.tasks() if not task.adopted and not task.join(LIMIT_S * NS_PER_S)]
         assert not left, wait_for.render(self.rt)
+
+
+class SimHarness:
+    """The simulator: the test is a task of it; what it leaves behind goes on after the fixtures are torn down."""
+
+    def __init__(self, strategy: str = "run-on") -> None:
+        self.rt = SimRuntime(make_strategy(strategy, seed=1), stop_on_error=False)
+
+    def run(self, main: Callable[[], Any]) -> None:
+        """Run main as a task to its end; raise what it raised, or why it did not end."""
+        tasks = []
+
+        def run() -> None:
+            tasks.append(self.rt.current())
+            main()
+
+        self.rt.run(run, wait_for_all=False).check()
+        if tasks[0].error is not None:
+            raise tasks[0].error
+
+    def black_hole(self) -> Address:
+        """Where connecting never comes to an end."""
+        return self.rt.network.black_hole()
+
+    def close(self) -> None:
+        """The end of the test: everything must have ended."""
+        if not self.rt.core.dead:
+            self.rt.finish().check()
+        assert not self.rt.tasks()
 
 
 class Peer:
@@ -154,6 +185,9 @@ class Net:
 
 HARNESSES: dict[str, Callable[[], Any]] = {
     "threads": ThreadsHarness,
+    "sim": SimHarness,
+    "sim-random": lambda: SimHarness("random"),
+    "sim-pct": lambda: SimHarness("pct3"),
 }
 
 
