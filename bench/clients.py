@@ -1,0 +1,279 @@
+"""The clients that `bench.commands` compares: coordemu's two ways, redis-py, and two loops written by hand.
+
+Role: each client runs for a given time against one server and returns commands per second. *Blocking* clients have 12
+threads that send one command and wait for its reply; *streaming* ones keep 16 commands in flight on each of 13
+connections.
+
+Thread: each client's `run` makes its threads and ends them. Upstream: none. Left out: C clients.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+import redis
+
+from coordemu.coord.cluster import MRCluster
+from coordemu.coord.conn import MRConn
+from coordemu.coord.conn_handshake import pack_command
+from coordemu.coord.endpoint import MREndpoint
+from coordemu.coord.io_runtime_ctx import IORuntimeCtx
+from coordemu.coord.rmr import MRCtx, fanout
+from coordemu.coord.topology import MRClusterNode, MRClusterTopology
+from coordemu.runtime.base import NS_PER_S, Address
+from coordemu.runtime.threads import ThreadsRuntime
+
+WORKERS = 12
+CONNS = 13
+IN_FLIGHT = 16
+KEY, VALUE = "key", "abc"
+COMMAND = pack_command("GET", KEY)
+ERRORS_SHOWN = 3
+
+
+class WrongReply(Exception):
+    """A client got something else than the key's value."""
+
+
+def threads_for(seconds: float, n: int, body: Callable[[int, Callable[[], bool]], int]) -> float:
+    """n threads run body(number, ended), which returns how many commands it did; commands per second of all. Blocks.
+
+    Raises WrongReply when a body raised.
+    """
+    stop = threading.Event()
+    counts = [0] * n
+    errors: list[str] = []
+
+    def run(number: int) -> None:
+        try:
+            counts[number] = body(number, stop.is_set)
+        except Exception as err:  # the thread must not hide it
+            errors.append(repr(err))
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(n)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    time.sleep(seconds)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    elapsed_s = time.perf_counter() - began
+    if errors:
+        raise WrongReply("; ".join(errors[:ERRORS_SHOWN]))
+    return sum(counts) / elapsed_s
+
+
+class OurClient:
+    """A cluster of `nodes` nodes that are all the same server. One I/O thread."""
+
+    def __init__(self, address: Address, nodes: int, conns: int) -> None:
+        """Connect. Raises RuntimeError when it takes more than ten seconds."""
+        self._rt = ThreadsRuntime(seed=1)
+        self._nodes = nodes
+        topology = MRClusterTopology(tuple(MRClusterNode(f"node-{i}", MREndpoint(address)) for i in range(nodes)))
+        self._cluster = MRCluster(self._rt, topology, 1, conns)
+        self._cluster.start()
+        if not self._rt.poll_until(self._connected(nodes * conns), 1_000_000, "connections", 10 * NS_PER_S):
+            self.close()
+            raise RuntimeError(f"no connection to {address}")
+
+    def _connected(self, wanted: int) -> Callable[[], bool]:
+        return lambda: self._cluster.statistics()["connected"] == wanted
+
+    def close(self) -> None:
+        """End the I/O thread."""
+        self._cluster.free()
+
+    def blocking(self, seconds: float) -> float:
+        """12 workers: fan out, wait for the completion. With several nodes a fan-out is that many commands."""
+        rt, cluster, nodes = self._rt, self._cluster, self._nodes
+
+        def body(_number: int, ended: Callable[[], bool]) -> int:
+            count = 0
+            while not ended():
+                done = rt.event("reply")
+
+                def complete(_ctx: MRCtx, done: Any = done) -> None:
+                    done.set()
+
+                ctx = fanout(cluster, COMMAND, complete, name="bench")
+                done.wait()
+                if ctx.replied != nodes:
+                    raise WrongReply(f"{ctx!r} {ctx.errors}")
+                count += nodes
+            return count
+
+        return threads_for(seconds, WORKERS, body)
+
+    def streaming(self, seconds: float, pack_each: bool = False) -> float:
+        """16 in flight on each connection; each reply's callback sends the next command, packed anew with pack_each."""
+        stream = _Stream(pack_each)
+        self._cluster.schedule(stream.start, None)
+        time.sleep(0.02)
+        began, before = time.perf_counter(), stream.count
+        time.sleep(seconds)
+        rate = (stream.count - before) / (time.perf_counter() - began)
+        stream.stopping = True
+        if (
+            not self._rt.poll_until(lambda: stream.in_flight == 0, 1_000_000, "last replies", 10 * NS_PER_S)
+            or stream.wrong
+        ):
+            raise WrongReply(f"{stream.in_flight} replies missing, {stream.wrong} wrong")
+        return rate
+
+
+class _Stream:
+    """Commands in flight on the connections of one I/O runtime. Runs on its thread."""
+
+    def __init__(self, pack_each: bool) -> None:
+        self.count = 0
+        self.wrong = 0
+        self.in_flight = 0
+        self.stopping = False
+        self._pack_each = pack_each
+
+    def start(self, io: IORuntimeCtx, _data: Any) -> None:
+        for pool in io.manager.pools.values():
+            for conn in pool.conns:
+                again = self._again(conn)
+                for _ in range(IN_FLIGHT):
+                    self.in_flight += conn.send_command(COMMAND, again)
+        io.request_completed()
+
+    def _again(self, conn: MRConn) -> Callable[[Any, str | None], None]:
+        send = conn.send_command
+
+        def on_reply(reply: Any, _error: str | None) -> None:
+            self.count += 1
+            if reply != b"abc":
+                self.wrong += 1
+            if self.stopping:
+                self.in_flight -= 1
+            else:
+                send(COMMAND, on_reply)
+
+        def on_reply_packing(reply: Any, _error: str | None) -> None:
+            self.count += 1
+            if reply != b"abc":
+                self.wrong += 1
+            if self.stopping:
+                self.in_flight -= 1
+            else:
+                send(pack_command("GET", KEY), on_reply_packing)
+
+        return on_reply_packing if self._pack_each else on_reply
+
+
+class RedisPy:
+    """redis-py with a pool of 13 connections."""
+
+    def __init__(self, address: Address) -> None:
+        make: Any = redis.BlockingConnectionPool
+        pool = make(max_connections=CONNS, host=address.host, port=address.port)
+        self._client = redis.Redis(connection_pool=pool)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.connection_pool.disconnect()
+
+    def blocking(self, seconds: float) -> float:
+        """12 threads, one GET at a time each."""
+
+        def body(_number: int, ended: Callable[[], bool]) -> int:
+            get, count = self._client.get, 0
+            while not ended():
+                if get(KEY) != b"abc":
+                    raise WrongReply("redis-py")
+                count += 1
+            return count
+
+        return threads_for(seconds, WORKERS, body)
+
+    def pipelines(self, seconds: float, n: int) -> float:
+        """n threads, pipelines of 16."""
+
+        def body(_number: int, ended: Callable[[], bool]) -> int:
+            count = 0
+            while not ended():
+                pipe = self._client.pipeline(transaction=False)
+                for _ in range(IN_FLIGHT):
+                    pipe.get(KEY)
+                if pipe.execute()[-1] != b"abc":
+                    raise WrongReply("redis-py pipeline")
+                count += IN_FLIGHT
+            return count
+
+        return threads_for(seconds, n, body)
+
+
+class ByHand:
+    """Sockets and hiredis.Reader, and nothing around them."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = (address.host, address.port)
+
+    def blocking(self, seconds: float) -> float:
+        """12 threads, a socket of its own each: no pool, no I/O thread, nobody who could resize anything."""
+
+        def body(_number: int, ended: Callable[[], bool]) -> int:
+            count = 0
+            reader = hiredis.Reader()
+            with socket.create_connection(self._address) as sock:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                while not ended():
+                    sock.sendall(COMMAND)
+                    while (reply := reader.gets()) is False:
+                        reader.feed(sock.recv(65_536))
+                    if reply != b"abc":
+                        raise WrongReply("by hand")
+                    count += 1
+            return count
+
+        return threads_for(seconds, WORKERS, body)
+
+    def streaming(self, seconds: float) -> float:
+        """One thread, an epoll loop over 13 sockets, 16 in flight on each, a deque of callbacks each."""
+        return threads_for(seconds, 1, self._loop)
+
+    def _loop(self, _number: int, ended: Callable[[], bool]) -> int:
+        epoll = select.epoll()
+        conns: dict[int, tuple[socket.socket, hiredis.Reader, deque[Callable[[Any], None]]]] = {}
+        count = wrong = 0
+
+        def on_reply(reply: Any) -> None:
+            nonlocal count, wrong
+            count += 1
+            wrong += reply != b"abc"
+
+        for _ in range(CONNS):
+            sock = socket.create_connection(self._address)
+            sock.setblocking(False)
+            epoll.register(sock, select.EPOLLIN)
+            conns[sock.fileno()] = (sock, hiredis.Reader(), deque([on_reply] * IN_FLIGHT))
+            sock.sendall(COMMAND * IN_FLIGHT)
+        try:
+            while not ended():
+                for fd, _mask in epoll.poll(0.1):
+                    sock, reader, callbacks = conns[fd]
+                    reader.feed(sock.recv(65_536))
+                    out = []
+                    while (reply := reader.gets()) is not False:
+                        callbacks.popleft()(reply)
+                        out.append(COMMAND)
+                        callbacks.append(on_reply)
+                    sock.sendall(b"".join(out))
+        finally:
+            for sock, _, _ in conns.values():
+                sock.close()
+            epoll.close()
+        if wrong:
+            raise WrongReply(f"by hand: {wrong}")
+        return count
