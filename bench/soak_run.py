@@ -350,7 +350,7 @@ class SoakRun:
         result, deadline = self._result, time.monotonic() + SETTLE_S
         while True:
             after = count_resources()
-            leaked = [name for name in COUNTED if after[name] != result.resources_before[name]]
+            leaked = [name for name in COUNTED if after[name] > result.resources_before[name]]
             if not leaked or time.monotonic() > deadline:
                 break
             time.sleep(0.01)

@@ -57,7 +57,8 @@ def check(result: Result) -> Result:
     assert result.wait_for == ()
     assert result.stacks == {}
     before, after = result.resources["before"], result.resources["after"]
-    assert [after[name] for name in RESOURCES] == [before[name] for name in RESOURCES]
+    # Fewer is no leak: what an earlier test left may end meanwhile.
+    assert [name for name in RESOURCES if after[name] > before[name]] == []
     return result
 
 
@@ -82,7 +83,7 @@ def test_a_healthy_run(run_here: RunHere) -> None:
     assert all(row.at_ms is not None for row in result.timeline)
     assert [upstream for _, upstream, step in chain_steps(result) if step is None] == []
     assert result.chain[0].upstream == "set_workers"
-    assert result.resources["before"]["threads"] == before["threads"]
+    assert result.resources["before"]["threads"] <= before["threads"]
 
 
 def test_config_set_goes_out_when_replies_are_outstanding(run_here: RunHere) -> None:
@@ -160,8 +161,8 @@ def test_shards_that_are_not_there(
     before = count_resources()
     with pytest.raises(ShardsUnreachable, match=r"within 0 s: 127\.0\.0\.1:1 \(.*Reconnecting.*\)"):
         run.carry_out()
-    eventually(lambda: count_threads() == before["threads"])
-    assert count_resources()["fds"] == before["fds"]
+    eventually(lambda: count_threads() <= before["threads"])
+    assert count_resources()["fds"] <= before["fds"]
 
 
 def test_the_result_does_not_tell_the_password(rt: ThreadsRuntime) -> None:

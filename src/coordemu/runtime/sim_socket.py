@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from coordemu.runtime.base import Address
 from coordemu.runtime.poller import FAILED, READABLE, WRITABLE, Source
@@ -91,12 +91,12 @@ class SimPoller:
         self._maybe.clear()
 
 
-class SimPollerOwner:
+class SimPollerOwner(Protocol):
     """A loop, as its poller knows it."""
 
     def wake(self) -> None:
         """End the poll."""
-        raise NotImplementedError
+        ...
 
 
 class SimPipe(Actor):
