@@ -153,14 +153,14 @@ def test_it_leaves_no_thread_and_no_descriptor(
     assert {task.name for task in rt.tasks()} <= tasks | {"MainThread"}
     # The shards see the connections go a moment later.
     eventually(lambda: not any(farm.call(lambda: [shard.peers for shard in shards])))
-    assert open_fds() == fds
+    assert open_fds() <= fds
     coordinator.stop()
 
 
 def test_it_can_be_stopped_without_having_been_started(rt: ThreadsRuntime) -> None:
     fds = open_fds()
     build(rt, [MREndpoint(Address(port=1))], workers=2).stop()
-    assert open_fds() == fds
+    assert open_fds() <= fds
 
 
 def test_a_taken_address_leaves_nothing_running(

@@ -225,7 +225,7 @@ def test_a_stop_leaves_no_thread_and_no_descriptor(rt: ThreadsRuntime, dial: Dia
         with pytest.raises((EOFError, ConnectionError)):
             client.read()
         client.close()
-    assert open_fds() == fds
+    assert open_fds() <= fds
     assert [task for task in rt.tasks() if task.name == "main"] == []
     assert host.statistics()["clients"] == 0
     # What comes too late finds nobody and does no harm.
@@ -238,7 +238,7 @@ def test_a_host_that_was_never_started_can_be_stopped(rt: ThreadsRuntime) -> Non
     host = Host(rt, lambda *line: None)
     assert host.task is None
     assert host.stop()
-    assert open_fds() == fds
+    assert open_fds() <= fds
 
 
 def test_a_stop_ends_a_yield(bench: Any, client: Any) -> None:
