@@ -285,9 +285,7 @@ BAD_USE: list[tuple[list[str], str]] = [
 def test_bad_use_is_exit_code_2_and_one_clear_line(cli: Cli, args: list[str], says: str) -> None:
     done = cli("run", *args, code=2, limit_s=AT_ONCE_S)
     assert done.stdout == ""
-    *usage, empty, complaint = done.stderr.splitlines()
-    assert usage == ["Usage: coordemu run [OPTIONS] [SCENARIO]", "Try 'coordemu run --help' for help."]
-    assert empty == ""
+    [complaint] = done.stderr.splitlines()
     assert complaint.startswith("Error: ")
     assert says in complaint
 

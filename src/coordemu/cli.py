@@ -44,7 +44,19 @@ BEFORE_AND_AFTER = ("writeup-before", "writeup-fix")
 GOOD_VERDICTS = ("healthy", "degraded", "refused")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class OneLineErrors(click.Group):
+    """A group whose usage errors are one line, without click's two lines of usage before it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's; an error that knows its context would print the usage first."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as err:
+            err.ctx = None
+            raise
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """An in-process laboratory of the RediSearch coordinator: resize pools under load, and see what happens."""
