@@ -11,10 +11,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -403,7 +404,12 @@ def start(footprint: Any, eventually: Callable[..., Any]) -> Iterator[Callable[.
     started: list[subprocess.Popen[str]] = []
 
     def connected(server: str) -> bool:
-        return any(len(process.net_connections("all")) > 13 for process in footprint.processes(server))
+        for process in footprint.processes(server):
+            # One that was counted may have ended before it is asked: a server that found its port taken, say.
+            with suppress(psutil.NoSuchProcess):
+                if len(process.net_connections("all")) > 13:
+                    return True
+        return False
 
     def make(shards: str = "embedded:3", early: bool = False) -> subprocess.Popen[str]:
         process = subprocess.Popen(
