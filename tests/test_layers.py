@@ -16,12 +16,17 @@ SRC = ROOT / "src"
 ROWS: tuple[tuple[str, ...], ...] = (
     ("runtime", "resp_encode", "_native"),
     ("native",),
-    ("coord", "shards", "pool", "resilience"),
+    ("coord", "shards", "pool", "resilience", "explore"),
     ("lab",),
     ("report",),
-    ("cli", "cli_options", "pytest_plugin"),
+    ("cli", "cli_options", "cli_explore", "pytest_plugin", "pytest_interleavings"),
 )
-NEIGHBOURS = {("cli", "cli_options")}
+NEIGHBOURS = {
+    ("cli", "cli_options"),
+    ("cli", "cli_explore"),
+    ("cli_explore", "cli_options"),
+    ("pytest_plugin", "pytest_interleavings"),
+}
 # The recipe of the build, which nothing imports, and the package itself, which holds the version.
 OUTSIDE = {"_build_native"}
 SEAM = {"threading", "_thread", "time", "random", "selectors", "select", "socket", "greenlet"}
@@ -81,7 +86,7 @@ def imports_of(name: str, path: Path, known: set[str]) -> list[Import]:
 
 
 def part_of(module: str) -> str:
-    """ "coordemu.coord.conn" is of the part "coord"; the package itself is of the part "". """
+    """ "coordemu.coord.conn" is of the part "coord"; the package itself is of the part ""."""
     return [*module.split("."), ""][1]
 
 

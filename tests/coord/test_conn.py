@@ -35,9 +35,7 @@ class Bench:
         self.pending = PendingTable()
         self.lines: list[str] = []
         self.told: list[tuple[int, Any, str | None]] = []
-        self.context = ConnContext(
-            ThreadsRuntime(seed=1), loop, options or ConnOptions(), self.pending, self.log
-        )
+        self.context = ConnContext(ThreadsRuntime(seed=1), loop, options or ConnOptions(), self.pending, self.log)
         self.conn = MRConn(self.context, endpoint, 0, 5)
         if ready:
             self.transport.open()

@@ -313,7 +313,7 @@ class Mixture(RuleBasedStateMachine):
     @invariant()
     def every_transport_is_owned(self) -> None:
         owned = {conn for pool in self.manager.pools.values() for conn in pool.conns}
-        closing = self.manager.context.closing
+        closing = set(self.manager.context.closing)
         assert not owned & closing
         assert {transport.handler for transport in self.loop.transports} <= owned | closing
         assert all(conn.outstanding and conn.state is ConnState.FREEING for conn in closing)

@@ -168,8 +168,9 @@ def test_a_taken_address_leaves_nothing_running(
 ) -> None:
     site = make_site()
     fds, tasks = open_fds(), set(rt.tasks())
-    with pytest.raises(OSError, match="in use"), build(
-        rt, [shard.endpoint for shard in site.shards], address=site.host.address, io_threads=2
+    with (
+        pytest.raises(OSError, match="in use"),
+        build(rt, [shard.endpoint for shard in site.shards], address=site.host.address, io_threads=2),
     ):
         pytest.fail("it was started")
     assert [task for task in rt.tasks() if task not in tasks] == []

@@ -115,9 +115,7 @@ def test_a_client_that_goes_while_its_command_yields(
 # ---- posted work
 
 
-def test_posted_work_runs_on_main_in_each_threads_order(
-    bench: Any, rt: ThreadsRuntime, eventually: Eventually
-) -> None:
+def test_posted_work_runs_on_main_in_each_threads_order(bench: Any, rt: ThreadsRuntime, eventually: Eventually) -> None:
     ran: list[tuple[int, int]] = []
     wrong: list[object] = []
 

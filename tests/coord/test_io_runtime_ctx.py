@@ -159,10 +159,12 @@ def test_a_node_that_comes_closes_the_gate_until_it_is_connected(rig: Rig, farm:
     rig.call(lambda: None)
     farm.call(lambda: setattr(second, "password", "other"))
     rig.io.schedule_topology(
-        MRClusterTopology((
-            MRClusterNode("node-0", first.endpoint),
-            MRClusterNode("node-1", type(first.endpoint)(second.address, "pw")),
-        ))
+        MRClusterTopology(
+            (
+                MRClusterNode("node-0", first.endpoint),
+                MRClusterNode("node-1", type(first.endpoint)(second.address, "pw")),
+            )
+        )
     )
     eventually(lambda: not rig.io.ready)
     farm.call(lambda: setattr(second, "password", "pw"))

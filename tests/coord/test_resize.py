@@ -235,9 +235,7 @@ def test_async_returns_while_the_workers_are_at_work(make_site: MakeSite, eventu
 
 
 @pytest.mark.parametrize(("size", "told"), [(0, 3), (1, 2), (2, 1)])
-def test_handoff_lets_the_threads_go_at_once(
-    make_site: MakeSite, eventually: Eventually, size: int, told: int
-) -> None:
+def test_handoff_lets_the_threads_go_at_once(make_site: MakeSite, eventually: Eventually, size: int, told: int) -> None:
     site = make_site(workers=3, changes={"reduce": "handoff"})
     site.hold()
     clients = []

@@ -160,9 +160,7 @@ def test_the_trigger_comes_after_its_delay(make_site: MakeSite, eventually: Even
 def test_a_change_that_is_not_put_off_calls_the_trigger_off(
     make_site: MakeSite, eventually: Eventually, io_threads: int, option: str, value: int, total: int
 ) -> None:
-    site = make_site(
-        workers=3, policy="delay-trigger", changes={"trigger_delay_ms": LATER_MS}, io_threads=io_threads
-    )
+    site = make_site(workers=3, policy="delay-trigger", changes={"trigger_delay_ms": LATER_MS}, io_threads=io_threads)
     client = site.client()
     assert client.call("CONFIG", "SET", "WORKERS", 0) == b"OK"
     first = site.last()

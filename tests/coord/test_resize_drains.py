@@ -56,9 +56,7 @@ def adds_up(receipt: DrainReceipt) -> None:
 def test_a_drain_that_sees_the_replies_loses_none(
     make_site: MakeSite, eventually: Eventually, drain: str, stop: str
 ) -> None:
-    site = make_site(
-        workers=3, changes={"drain": drain, "stop": stop, "drain_timeout_ms": LONG_MS, "drain_poll_ms": 1}
-    )
+    site = make_site(workers=3, changes={"drain": drain, "stop": stop, "drain_timeout_ms": LONG_MS, "drain_poll_ms": 1})
     clients = three_under_way(site, eventually)
     operator, other = site.client(), site.client()
     operator.send("CONFIG", "SET", "WORKERS", 0)

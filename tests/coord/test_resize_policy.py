@@ -216,9 +216,7 @@ def test_an_order_is_accepted_or_the_rule_that_it_breaks_is_named(order: tuple[s
     def before(first: str, second: str) -> bool:
         return not {first, second} <= set(order) or order.index(first) < order.index(second)
 
-    can_end = (
-        before("reduce", "wait-workers") and before("wait-workers", "pause-pool") and before("drain", "shrink")
-    )
+    can_end = before("reduce", "wait-workers") and before("wait-workers", "pause-pool") and before("drain", "shrink")
     said = ""
     try:
         replace(get_policy("upstream-7410"), order=order)

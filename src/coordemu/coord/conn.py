@@ -309,7 +309,7 @@ class MRConn(ReplyFifo):
             self._attached, self._uncounted = False, 0
         if shaking_hands and self._replies:
             self._replies.clear()
-        self.context.closing.add(self)
+        self.context.closing[self] = None
         self._cancel_timer()
         if self.context.options.deferred_stop:
             self._timer = self.context.loop.timer(lambda: self._disconnect(mode), f"{self.name}: stop")
@@ -345,7 +345,7 @@ class MRConn(ReplyFifo):
                 transport.abort()
             else:
                 transport.close()
-        self.context.closing.discard(self)
+        self.context.closing.pop(self, None)
         if self.watch is not None:
             self.watch.on_closed(self)
 

@@ -42,8 +42,8 @@ class ConnContext:
         self.pending = pending
         # Connections that sent since the last flush. Bound: connections x batches in one callback.
         self.dirty: list[MRConn] = []
-        # Stopped, but not closed yet: they still await replies. Nothing else refers to them.
-        self.closing: set[MRConn] = set()
+        # Stopped, but not closed yet, in the order of stopping: they still await replies. Nothing else refers to them.
+        self.closing: dict[MRConn, None] = {}
         self.on_drained: Callable[[], None] = lambda: None
         self._log = log
         # Bound: endpoints in use x 2 kinds of trouble.

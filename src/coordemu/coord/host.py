@@ -138,7 +138,8 @@ class Host:
         self._listener: Listener | None = None
         self._task: Task | None = None
         self._commands: dict[bytes, CommandHandler] = {}
-        self._clients: set[HostClient] = set()
+        # In the order of their coming: a set is walked in an order of its own in every process.
+        self._clients: dict[HostClient, None] = {}
         # Work from other threads. Upstream's list of unblocked clients has no bound; nor has this: it is limited by
         # the number of blocked clients and of resizes under way.
         self._posted: deque[Callable[[], None]] = deque()
@@ -201,12 +202,12 @@ class Host:
     def _accept(self, transport: Transport) -> HostClient:
         self._accepted += 1
         client = HostClient(self, transport, self._accepted)
-        self._clients.add(client)
+        self._clients[client] = None
         return client
 
     def forget_client(self, client: HostClient) -> None:
         """Called by a client that has gone. Thread: main."""
-        self._clients.discard(client)
+        self._clients.pop(client, None)
 
     def run_command(self, client: HostClient, command: object) -> Reply:
         """Look the command up and run it. Thread: main, module lock held. May block, as the command does."""

@@ -87,7 +87,7 @@ class MRCtx:
                 self.unsent.append(node_id)
         self.expected = len(sent_to)
         self._started = True
-        self.io_runtime.queue.under_way.add(self)
+        self.io_runtime.queue.under_way[self] = None
         if not sent_to:
             self.errors.append(NO_CONNECTION)
             self._complete()
@@ -103,7 +103,7 @@ class MRCtx:
             self._complete()
 
     def _complete(self) -> None:
-        self.io_runtime.queue.under_way.discard(self)
+        self.io_runtime.queue.under_way.pop(self, None)
         self.io_runtime.request_completed()
         self._sent_to = []
         self.completed = True

@@ -66,8 +66,9 @@ class MRWorkQueue:
         self._closed = False
         self._stuck_head: QueueItem | None = None
         self._warned_size = 0
-        # Requests under way that can say whom they wait for; they come and go on the I/O thread. Bound: the limit.
-        self.under_way: set[Waitable] = set()
+        # Requests under way that can say whom they wait for, oldest first; they come and go on the I/O thread. Bound:
+        # the limit.
+        self.under_way: dict[Waitable, None] = {}
         self._popped_ever = 0
         self._at_limit_ever = 0
         self._warnings = 0
@@ -186,7 +187,7 @@ class MRWorkQueue:
             try:
                 return list(self.under_way)
             except RuntimeError:
-                continue  # the I/O thread changed the set while it was read
+                continue  # the I/O thread changed it while it was read
         return ["the requests under way"]
 
     def statistics(self) -> dict[str, int]:

@@ -47,7 +47,8 @@ class SimRuntime:
     strategy: who takes each step; None keeps to a task until it cannot go on.  seed: of `random`.
     clock: "idle" (time passes when nothing can run) or "explored" (its passing is one more choice).
     stop_on_error: whether a task that raises ends the run.  max_steps: 1 or more.
-    latency_ns: of the network, 0 or more.
+    latency_ns: of the network, 0 or more.  chances: 0.0 to 1.0, how often what is legal but rare happens (a spurious
+    wake-up, another waiter than the first, half a delivery): each a `pick` of the strategy; 0: never.
     Raises ValueError outside the bounds.
     """
 
@@ -59,18 +60,34 @@ class SimRuntime:
         stop_on_error: bool = True,
         max_steps: int = MAX_STEPS,
         latency_ns: int = LATENCY_NS,
+        chances: float = 0.0,
     ) -> None:
         if clock not in CLOCKS:
             raise ValueError(f"clock {clock!r} is none of {', '.join(CLOCKS)}")
         if max_steps < 1 or latency_ns < 0:
             raise ValueError(f"max_steps {max_steps}, latency_ns {latency_ns}")
         self.core = SimCore(strategy or RunOn(), clock == "explored", stop_on_error, max_steps)
+        if not 0 <= chances <= 1:
+            raise ValueError(f"chances {chances} is not within 0..1")
+        self.core.chances = chances
         self.core.find_stuck = self._find_stuck
         self.network = SimNetwork(self.core, latency_ns)
         self._clock = clock
         self._seed = seed
         self._random = Chance(seed)
         self._ring = TraceRing()
+
+    # -- what a search needs
+
+    @property
+    def calm(self) -> bool:
+        """Whether the run keeps to one task until it cannot go on, without asking the strategy or recording anything.
+        May be set at any time, by a task too: the way to where a search begins."""
+        return self.core.calm
+
+    @calm.setter
+    def calm(self, calm: bool) -> None:
+        self.core.calm = calm
 
     # -- running
 
@@ -90,15 +107,20 @@ class SimRuntime:
     def _run(self, until: SimTask | None) -> SimOutcome:
         core = self.core
         kind, error = core.run(until)
-        wait_for_text, stacks = "", {}
+        wait_for_text = ""
+        stacks: dict[str, list[str]] = {}
+        chains: tuple[wait_for.Chain, ...] = ()
         if kind not in ("done", "paused"):
             wait_for_text = wait_for.render(self)
             stacks = {task.key: task.call_stack() for task in core.tasks()}
+            chains = tuple(wait_for.chain_from(self, task) for task in core.tasks())
             if kind == DEADLOCK:
                 error = SimDeadlock(wait_for_text)
             elif kind == STEP_LIMIT:
                 error = SimStepLimit(f"{len(core.steps)} steps\n{wait_for_text}")
-        outcome = SimOutcome(kind, len(core.steps), core.clock.now_ns, self.schedule(), error, wait_for_text, stacks)
+        outcome = SimOutcome(
+            kind, len(core.steps), core.clock.now_ns, self.schedule(), error, wait_for_text, stacks, chains
+        )
         if not outcome.ok:
             core.kill()
         if isinstance(error, KeyboardInterrupt):

@@ -11,6 +11,12 @@ the clock) run on the stack of whoever chose them, outside of any task, where po
 The end. A run that fails leaves tasks in the middle of their functions: `kill` raises `SimOver` in each, so that they
 unwind; whatever they ask of the runtime on their way out refuses by the same exception.
 
+Two things can be switched on for a search. `log` takes what each step touches, as (object's uid, READ, WRITE, ACQUIRE
+or RELEASE), so that a search knows which steps commute; `footprints` keeps one such list per step. And between `calm`
+and its end the run keeps to one actor until it cannot go on, asks no strategy and records nothing: the way to the point
+where a search begins need not be searched. `pick` is for what is neither an order nor the runtime's chance: which
+waiter a notification wakes, how much of a delivery is read; the strategy decides, and the record has it as a step.
+
 Thread: one OS thread; a second one must not enter. Upstream: none. Left out: choosing (`sim_schedule`), time
 (`sim_clock`), spurious wake-ups. Bounds: `max_steps` steps; the record has a pair for each.
 """
@@ -18,8 +24,10 @@ Thread: one OS thread; a second one must not enter. Upstream: none. Left out: ch
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 from greenlet import getcurrent, greenlet
 
@@ -27,8 +35,8 @@ from coordemu.runtime.base import NS_PER_S, Waitable
 from coordemu.runtime.sim_clock import Due, SimClock
 from coordemu.runtime.sim_greenlets import Play, borrow
 from coordemu.runtime.sim_poll import Poller
-from coordemu.runtime.sim_schedule import CLOCK_NAME, SimDivergence, Step, Strategy
-from coordemu.runtime.sim_task import Actor, SimOver, SimTask
+from coordemu.runtime.sim_schedule import CLOCK_NAME, PICK_KEY, SimDivergence, Step, Strategy
+from coordemu.runtime.sim_task import WRITE, Actor, SimOver, SimTask, Touch
 
 log = logging.getLogger("coordemu")
 
@@ -51,12 +59,21 @@ class SimCore:
         self.find_stuck: Callable[[], bool] = bool
         self.end: tuple[str, BaseException | None] | None = None
         self.until: SimTask | None = None
+        self.calm = False
+        self.log: list[Touch] | None = None
+        self.footprints: list[list[Touch]] | None = None
+        # For `footprints`: before these steps (by index) time has passed, and with it every order was settled.
+        self.time_passed_at: list[int] = []
+        self.chances = 0.0
+        self._uids = 0
         self._stop_on_error = stop_on_error
         self._max_steps = max_steps
         self._choose = strategy.choose
         self._enabled: list[Actor] = []
         self._numbers: list[int] = []
         self._made = 0
+        self._calm_steps = 0
+        self._passed: Actor | None = None
         self._keys: dict[str, int] = {}
         self._tasks: dict[SimTask, None] = {}
         self._hub: greenlet | None = None
@@ -69,6 +86,34 @@ class SimCore:
         self._clock_actor = self.register(Actor(CLOCK_NAME, self._tick)) if explored else None
         if self._clock_actor is not None:
             self._clock_actor.polling = True
+
+    # -- what is touched
+
+    def new_uid(self) -> int:
+        """A number for an object that steps touch; the same in every run of a schedule."""
+        self._uids += 1
+        return self._uids
+
+    def record_footprints(self) -> None:
+        """Keep what each step from now on touches."""
+        self.footprints = []
+        self.log = []
+
+    def pick(self, count: int, label: str) -> int:
+        """One of 0 .. count - 1, which the strategy chooses and the record keeps. 0 is the plain case.
+
+        Without chances (`SimCore.chances` 0), in a calm stretch and outside of a run it is 0.
+        """
+        if count < 2 or self.calm or not self.chances or self._hub is None or self.dead:
+            return 0
+        try:
+            chosen = self.strategy.pick(count, label, self.chances)
+        except SimDivergence as error:
+            self.diverge(error)
+        self.steps.append((PICK_KEY, f"{label}: {chosen} of {count}"))
+        if self.footprints is not None:
+            self.footprints.append([])
+        return chosen
 
     # -- actors
 
@@ -90,6 +135,8 @@ class SimCore:
         task.label = "start"
         self._tasks[task] = None
         self.point(f"spawn {task.key}")
+        if self.log is not None:
+            self.log.append((task.uid, WRITE))
         self.enable(task)
         return task
 
@@ -119,14 +166,20 @@ class SimCore:
         """A schedule point before an operation that can be done now. Nothing outside of tasks. Raises SimOver."""
         task = self.current
         if task is not self.outside:
+            if self.calm and task.enabled and not self.dead:
+                return
             task.label = label
             self._give_up_control(task)
 
     def give_way(self, label: str) -> None:
         """A schedule point of a task that has nothing urgent."""
-        if self.current is not self.outside:
-            self.strategy.gave_way(self.current)
-        self.point(label)
+        task = self.current
+        if task is not self.outside:
+            if not self.calm:
+                self.strategy.gave_way(task)
+            self._passed = task
+            task.label = label
+            self._give_up_control(task)
 
     def block(self, label: str, waitable: Waitable | None, timeout_ns: int | None = None) -> SimTask:
         """Wait until `enable` is called for the task, or time is up (`expired`). Returns the task.
@@ -201,19 +254,31 @@ class SimCore:
                 if not self._pass_time():
                     return None
                 continue
-            try:
-                chosen = self._choose(enabled, self._last)
-            except SimDivergence as error:
-                self.end = ("diverged", error)
-                return None
-            self._last = chosen
-            steps = self.steps
-            steps.append((chosen.key, chosen.label))
-            if not chosen.polling:
-                self.activity += 1
-            if len(steps) >= self._max_steps:
-                self.end = ("step limit", None)
-                return None
+            if self.calm:
+                chosen = self._last = self._run_on()
+                if not chosen.polling:
+                    self.activity += 1
+                self._calm_steps += 1
+                if self._calm_steps >= self._max_steps:
+                    self.end = ("step limit", None)
+                    return None
+            else:
+                try:
+                    chosen = self._choose(enabled, self._last)
+                except SimDivergence as error:
+                    self.end = ("diverged", error)
+                    return None
+                self._last = chosen
+                steps = self.steps
+                steps.append((chosen.key, chosen.label))
+                if self.footprints is not None:
+                    self.log = []
+                    self.footprints.append(self.log)
+                if not chosen.polling:
+                    self.activity += 1
+                if len(steps) >= self._max_steps:
+                    self.end = ("step limit", None)
+                    return None
             if chosen.act is None:
                 assert isinstance(chosen, SimTask)
                 self.current = chosen
@@ -222,6 +287,19 @@ class SimCore:
             chosen.act()
             if self.end is not None:
                 return None
+
+    def _run_on(self) -> Actor:
+        """The calm choice: the last actor, unless it gave way or cannot; then the next by number."""
+        passed, self._passed = self._passed, None
+        last = self._last
+        if last.enabled and last is not passed and last is not self._clock_actor:
+            return last
+        enabled = self._enabled
+        at = bisect_right(self._numbers, last.number)
+        for actor in (*enabled[at:], *enabled[:at]):
+            if actor is not self._clock_actor:
+                return actor
+        return enabled[0]
 
     def _go(self, chosen: SimTask | None) -> None:
         if chosen is None:
@@ -254,6 +332,8 @@ class SimCore:
         if self.dead:
             return self._hub
         self.disable(task)
+        if self.log is not None:
+            self.log.append((task.uid, WRITE))
         for joiner in task.joiners:
             self.enable(joiner)
         task.joiners = []
@@ -270,6 +350,12 @@ class SimCore:
             chosen.greenlet = getcurrent()
             return lambda: self._play(chosen)
         return stack
+
+    def diverge(self, error: SimDivergence) -> NoReturn:
+        """End the run in the middle of a step: a replay does not fit. Raises SimOver."""
+        self.end = ("diverged", error)
+        self.dead = True
+        raise SimOver
 
     # -- time
 
@@ -298,6 +384,8 @@ class SimCore:
             if self.find_stuck():
                 self.end = ("deadlock", None)
                 return False
+        if self.footprints is not None:
+            self.time_passed_at.append(len(self.steps))
         clock.advance()
         return True
 
@@ -325,9 +413,10 @@ class SimCore:
         try:
             if until is not None and not until.alive:
                 return "paused" if self._tasks else "done", None
-            chosen = self._next()
-            if chosen is not None:
-                self._go(chosen)
+            with suppress(SimOver):  # from a replay that does not fit, in a step of no task
+                chosen = self._next()
+                if chosen is not None:
+                    self._go(chosen)
         finally:
             self._hub = None
             self.current = self.outside

@@ -16,14 +16,14 @@ from typing import Self
 
 from coordemu.runtime.base import Holder, OwedBy
 from coordemu.runtime.sim_core import SimCore
-from coordemu.runtime.sim_task import SimTask
+from coordemu.runtime.sim_task import ACQUIRE, READ, RELEASE, WRITE, SimTask
 from coordemu.runtime.thread_task import SCHEDULER
 
 
 class SimLock:
     """A named lock of one simulated runtime. Not reentrant: its owner's second acquire waits for itself."""
 
-    __slots__ = ("_core", "_try", "_wanting", "acquire_label", "name", "owner")
+    __slots__ = ("_core", "_try", "_wanting", "acquire_label", "name", "owner", "uid")
 
     kind = "lock"
     relation = "held by"
@@ -31,6 +31,7 @@ class SimLock:
     def __init__(self, core: SimCore, name: str) -> None:
         self.name = name
         self.owner: SimTask | None = None
+        self.uid = core.new_uid()
         self._core = core
         self._wanting: list[SimTask] = []
         self.acquire_label = f"acquire {name}"
@@ -45,6 +46,8 @@ class SimLock:
             if self.owner is None:
                 self.take(task)
                 return True
+            if core.log is not None:
+                core.log.append((self.uid, READ))
             if timeout_ns is None:
                 raise RuntimeError(f"{self.acquire_label!r} would block, outside of any simulated task")
             return False
@@ -76,6 +79,8 @@ class SimLock:
         """Make the task the owner; the others who want it have to wait."""
         self.owner = task
         core = self._core
+        if core.log is not None:
+            core.log.append((self.uid, ACQUIRE))
         for other in self._wanting:
             if not other.expired:
                 core.begin_blocked(other)
@@ -87,11 +92,16 @@ class SimLock:
             caller = self._core.current.name
             raise RuntimeError(f"{caller} releases lock {self.name!r}, held by {owner.name if owner else 'nobody'}")
         self.owner = None
+        core = self._core
+        if core.log is not None:
+            core.log.append((self.uid, RELEASE))
         for other in self._wanting:
-            self._core.enable(other)
+            core.enable(other)
 
     def locked(self) -> bool:
         """True while somebody holds it."""
+        if self._core.log is not None:
+            self._core.log.append((self.uid, READ))
         return self.owner is not None
 
     def queue(self, task: SimTask) -> None:
@@ -129,7 +139,7 @@ class SimLock:
 class SimCondition:
     """A condition over `lock`. owed_by: names who will notify; without it a wait here looks orphaned."""
 
-    __slots__ = ("_core", "_notify", "_owed_by", "_wait", "_waiting", "lock", "name")
+    __slots__ = ("_core", "_notify", "_owed_by", "_wait", "_waiting", "lock", "name", "uid")
 
     kind = "condition"
     relation = "owed by"
@@ -137,6 +147,7 @@ class SimCondition:
     def __init__(self, core: SimCore, lock: SimLock, name: str, owed_by: OwedBy | None) -> None:
         self.name = name
         self.lock = lock
+        self.uid = core.new_uid()
         self._core = core
         self._owed_by = owed_by
         self._waiting: list[SimTask] = []
@@ -154,6 +165,8 @@ class SimCondition:
             raise RuntimeError(f"{task.name} waits on condition {self.name!r} without lock {self.lock.name!r}")
         # Notifying needs no lock, so here a notification can still come too early.
         core.point(self._wait)
+        if core.log is not None:
+            core.log.append((self.uid, WRITE))
         core.begin_wait(task, self)
         core.disable(task)
         self._waiting.append(task)
@@ -178,12 +191,16 @@ class SimCondition:
 
     def _expire(self, task: SimTask) -> None:
         if task in self._waiting:
+            if self._core.log is not None:
+                self._core.log.append((self.uid, WRITE))
             self._waiting.remove(task)
             self.lock.queue(task)
 
     def notify(self, n: int = 1) -> None:
         """Wake the n (0 or more) that have waited longest, or as many as there are. Never blocks."""
         self._core.point(self._notify)
+        if self._core.log is not None:
+            self._core.log.append((self.uid, WRITE))
         while n > 0 and self._waiting:
             task = self._waiting.pop(0)
             task.granted = True
@@ -193,6 +210,8 @@ class SimCondition:
     def notify_all(self) -> None:
         """Wake all that wait now. Never blocks."""
         self._core.point(self._notify)
+        if self._core.log is not None:
+            self._core.log.append((self.uid, WRITE))
         for task in self._waiting:
             task.granted = True
             self.lock.queue(task)

@@ -166,6 +166,7 @@ class SimLoop(SimPollerOwner):
     def send(self, handle: SimAsync) -> None:
         """Queue a handle whose callback is to run, and wake."""
         self._sent.append(handle)
+        self.poller.touch()
         self.wake()
 
     def _run_sent(self) -> int:
@@ -194,6 +195,7 @@ class SimLoop(SimPollerOwner):
         """End `run` after this turn, or the next `run` at once. Any task. Never blocks."""
         self._core.point(f"stop {self.name}")
         self._stopping = True
+        self.poller.touch()
         self.wake()
 
     def close(self) -> None:

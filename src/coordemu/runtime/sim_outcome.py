@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coordemu.runtime.sim_schedule import Schedule
+from coordemu.runtime.wait_for import Chain
 
 DONE, PAUSED, DEADLOCK, ERROR, STEP_LIMIT, DIVERGED = "done", "paused", "deadlock", "error", "step limit", "diverged"
 
@@ -32,7 +33,7 @@ class SimOutcome:
         "step limit", "diverged" (a replay did not fit).
     steps: how many were taken.  now_ns: virtual time at the end.  schedule: what was chosen, for a replay.
     error: the exception of a bad end.  wait_for: the waits at a bad end, for humans, "" otherwise.
-    stacks: task -> frames, at a bad end.
+    stacks: task -> frames, at a bad end.  chains: why each task that is left does not go on, at a bad end.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class SimOutcome:
     error: BaseException | None = None
     wait_for: str = ""
     stacks: dict[str, list[str]] = field(default_factory=dict)
+    chains: tuple[Chain, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -16,7 +16,7 @@ Bounds: a schedule holds one pair per step, up to the run's step limit.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Protocol
@@ -25,6 +25,8 @@ from coordemu.runtime.sim_task import Actor
 
 SCHEDULE_VERSION = 1
 CLOCK_NAME = "the clock"
+# The actor's key in the record of a pick.
+PICK_KEY = "pick"
 # Of the choices in which the explored clock could advance, the share in which a random walk lets it.
 CLOCK_SHARE = 0.05
 
@@ -60,6 +62,16 @@ class Strategy(Protocol):
         """One of `enabled` (at least one, by number). last: the actor that went last, which may not be among them."""
         ...
 
+    def pick(self, count: int, label: str, share: float) -> int:
+        """One of 0 .. count - 1 (count: 2 or more). share: how often, about, it should be another than 0, the plain
+        case."""
+        ...
+
+
+def draw_pick(draw: Callable[[], float], count: int, share: float) -> int:
+    """A pick by chance. draw: evenly within 0.0 .. 1.0."""
+    return 1 + int(draw() * (count - 1)) if draw() < share else 0
+
 
 class RunOn:
     """Keep to one actor until it cannot go on; then the next by number, around the circle."""
@@ -86,6 +98,10 @@ class RunOn:
                 return actor
         return enabled[0]
 
+    def pick(self, count: int, label: str, share: float) -> int:
+        """The plain case."""
+        return 0
+
 
 class RandomWalk:
     """Draw evenly at each step. seed: any number."""
@@ -107,6 +123,10 @@ class RandomWalk:
         while chosen.name == CLOCK_NAME and count > 1 and self._random() > CLOCK_SHARE:
             chosen = enabled[int(self._random() * count)]
         return chosen
+
+    def pick(self, count: int, label: str, share: float) -> int:
+        """By chance."""
+        return draw_pick(self._random, count, share)
 
 
 class Pct:
@@ -145,6 +165,10 @@ class Pct:
             chosen.priority = float(change)
             chosen = max(enabled, key=_by_priority)
         return chosen
+
+    def pick(self, count: int, label: str, share: float) -> int:
+        """By chance."""
+        return draw_pick(self._random.random, count, share)
 
 
 Step = tuple[str, str]
@@ -227,6 +251,19 @@ class Replay:
                     return actor
                 raise SimDivergence(at + 1, f"the schedule has {key}: {label!r}, but {key} is at {actor.label!r}")
         raise SimDivergence(at + 1, f"the schedule has {key}: {label!r}, but possible are [{_choices(enabled)}]")
+
+    def pick(self, count: int, label: str, share: float) -> int:
+        """As recorded."""
+        at = self._at
+        if at < len(self._steps):
+            key, recorded = self._steps[at]
+            said, _, choice = recorded.rpartition(": ")
+            number, _, of = choice.partition(" of ")
+            if key == PICK_KEY and said == label and of == str(count) and number.isdigit() and int(number) < count:
+                self._at = at + 1
+                return int(number)
+        found = f"{self._steps[at][0]}: {self._steps[at][1]!r}" if at < len(self._steps) else "nothing more"
+        raise SimDivergence(at + 1, f"the schedule has {found}, but the run picks {label!r}, one of {count}")
 
     @property
     def left(self) -> int:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from coordemu.runtime.base import Address
 from coordemu.runtime.poller import FAILED, READABLE, WRITABLE, Source
 from coordemu.runtime.sim_core import SimCore
-from coordemu.runtime.sim_task import Actor
+from coordemu.runtime.sim_task import WRITE, Actor
 
 if TYPE_CHECKING:
     from coordemu.runtime.sim_network import SimNetwork
@@ -40,6 +40,7 @@ class SimPoller:
         self._network = network
         self._watched: dict[int, tuple[Source, int]] = {}
         self._maybe: dict[int, None] = {}  # may be ready; in the order of becoming so
+        self.uid = network.core.new_uid()
         self.owner: SimPollerOwner | None = None
 
     def __len__(self) -> int:
@@ -61,11 +62,13 @@ class SimPoller:
         watched = self._watched.get(fd)
         if watched is not None and self._network.sockets[fd].mask() & watched[1]:
             self._maybe[fd] = None
+            self.touch()
             if self.owner is not None:
                 self.owner.wake()
 
     def ready(self) -> list[tuple[Source, int]]:
         """The sources that have something to report now, and what. Those reported go behind the others."""
+        self.touch()
         found: list[tuple[Source, int]] = []
         sockets = self._network.sockets
         for fd in list(self._maybe):
@@ -78,6 +81,12 @@ class SimPoller:
                 if len(found) == MAX_EVENTS:
                     break
         return found
+
+    def touch(self) -> None:
+        """The step that is under way changes what the loop finds at its next poll, or takes it."""
+        log = self._network.core.log
+        if log is not None:
+            log.append((self.uid, WRITE))
 
     @property
     def any_ready(self) -> bool:
@@ -102,11 +111,12 @@ class SimPollerOwner(Protocol):
 class SimPipe(Actor):
     """One direction of a connection. latency_ns: from sending to the moment when it can be delivered."""
 
-    __slots__ = ("_core", "_flying", "_latency_ns", "_size", "arrived", "closed", "ended", "reader", "writer")
+    __slots__ = ("_core", "_flying", "_latency_ns", "_size", "arrived", "closed", "ended", "reader", "uid", "writer")
 
     def __init__(self, core: SimCore, name: str, latency_ns: int) -> None:
         super().__init__(name, self._deliver)
         self._core = core
+        self.uid = core.new_uid()
         self._latency_ns = latency_ns
         self._flying: deque[tuple[int, memoryview | str]] = deque()
         self._size = 0
@@ -126,6 +136,7 @@ class SimPipe(Actor):
         """Put bytes, an end or a reset on the way. Nothing after an end but a reset."""
         if self.closed and piece != RESET:
             return
+        self._touch()
         if isinstance(piece, str):
             self.closed = True
         else:
@@ -144,6 +155,7 @@ class SimPipe(Actor):
             self._core.arm(due_ns, lambda: self._core.enable(self))
 
     def _deliver(self) -> None:
+        self._touch()
         _, piece = self._flying.popleft()
         self._core.disable(self)
         if self._flying:
@@ -164,6 +176,7 @@ class SimPipe(Actor):
 
     def read(self, limit: int) -> bytes:
         """Take at most `limit` bytes of what has arrived; the writer may have room again."""
+        self._touch()
         parts = []
         while self.arrived and limit:
             piece = self.arrived.popleft()
@@ -177,8 +190,13 @@ class SimPipe(Actor):
             self.writer.changed()
         return b"".join(parts)
 
+    def _touch(self) -> None:
+        if self._core.log is not None:
+            self._core.log.append((self.uid, WRITE))
+
     def discard(self) -> None:
         """The reader is gone: what has arrived is thrown away."""
+        self._touch()
         for piece in self.arrived:
             self._size -= len(piece)
         self.arrived.clear()

@@ -14,20 +14,34 @@ from collections.abc import Callable, Sequence
 
 from coordemu.runtime.base import Holder, OwedBy, Task
 from coordemu.runtime.sim_core import SimCore
-from coordemu.runtime.sim_task import SimTask
+from coordemu.runtime.sim_task import READ, WRITE, SimTask
 from coordemu.runtime.thread_task import SCHEDULER
 
 
-class SimEvent:
+class _Touched:
+    """What knows its uid and its core."""
+
+    __slots__ = ()
+    uid: int
+    _core: SimCore
+
+    def _touch(self, how: int) -> None:
+        log = self._core.log
+        if log is not None:
+            log.append((self.uid, how))
+
+
+class SimEvent(_Touched):
     """A named flag, clear at first. owed_by: names who will set it; without it a wait here looks orphaned."""
 
-    __slots__ = ("_core", "_flag", "_owed_by", "_waiting", "name")
+    __slots__ = ("_core", "_flag", "_owed_by", "_waiting", "name", "uid")
 
     kind = "event"
     relation = "owed by"
 
     def __init__(self, core: SimCore, name: str, owed_by: OwedBy | None) -> None:
         self.name = name
+        self.uid = core.new_uid()
         self._core = core
         self._owed_by = owed_by
         self._flag = False
@@ -36,11 +50,13 @@ class SimEvent:
     def is_set(self) -> bool:
         """True while it is set."""
         self._core.point(f"test {self.name}")
+        self._touch(READ)
         return self._flag
 
     def set(self) -> None:
         """Set it and let all that wait go; they return True even if it is cleared before they run."""
         self._core.point(f"set {self.name}")
+        self._touch(WRITE)
         self._flag = True
         waiting, self._waiting = self._waiting, []
         for task in waiting:
@@ -49,6 +65,7 @@ class SimEvent:
     def clear(self) -> None:
         """Clear it."""
         self._core.point(f"clear {self.name}")
+        self._touch(WRITE)
         self._flag = False
 
     def wait(self, timeout_ns: int | None = None) -> bool:
@@ -57,12 +74,15 @@ class SimEvent:
         label = f"wait {self.name}"
         if self._flag or (timeout_ns is not None and timeout_ns <= 0):
             core.point(label)
+            self._touch(READ)
             if self._flag or (timeout_ns is not None and timeout_ns <= 0):
                 return self._flag
         self._waiting.append(core.current)
         task = core.current
+        self._touch(READ)
         try:
             core.block(label, self, timeout_ns)
+            self._touch(READ)
         finally:
             if not task.granted and task in self._waiting:
                 self._waiting.remove(task)
@@ -82,10 +102,10 @@ class SimEvent:
         return f"<SimEvent {self.name!r} {'set' if self._flag else 'clear'}, {len(self._waiting)} waiting>"
 
 
-class SimBarrier:
+class SimBarrier(_Touched):
     """A barrier for n tasks (1 or more, ValueError otherwise). expected: the tasks that should come."""
 
-    __slots__ = ("_came", "_core", "_expected", "_waiting", "n", "name")
+    __slots__ = ("_came", "_core", "_expected", "_waiting", "n", "name", "uid")
 
     kind = "barrier"
     relation = "which misses"
@@ -95,6 +115,7 @@ class SimBarrier:
             raise ValueError(f"barrier {name!r} for {n} tasks")
         self.name = name
         self.n = n
+        self.uid = core.new_uid()
         self._core = core
         self._expected = expected
         self._came: list[SimTask] = []
@@ -112,6 +133,7 @@ class SimBarrier:
         """
         core = self._core
         core.point(f"arrive {self.name}")
+        self._touch(WRITE)
         task = core.current
         if len(self._came) == self.n:
             raise RuntimeError(f"{task.name} comes to barrier {self.name!r} after its {self.n}")
@@ -123,6 +145,7 @@ class SimBarrier:
             return True
         self._waiting.append(task)
         core.block(f"pass {self.name}", self)
+        self._touch(READ)
         return False
 
     def waiters(self) -> Sequence[SimTask]:
@@ -142,10 +165,10 @@ class SimBarrier:
         return f"<SimBarrier {self.name!r} {len(self._came)}/{self.n}>"
 
 
-class SimSemaphore:
+class SimSemaphore(_Touched):
     """A named semaphore with `value` free units at first (0 or more, ValueError otherwise)."""
 
-    __slots__ = ("_core", "_waiting", "name", "value")
+    __slots__ = ("_core", "_waiting", "name", "value", "uid")
 
     kind = "semaphore"
     relation = "owed by"
@@ -155,6 +178,7 @@ class SimSemaphore:
             raise ValueError(f"semaphore {name!r} with value {value}")
         self.name = name
         self.value = value
+        self.uid = core.new_uid()
         self._core = core
         self._waiting: list[SimTask] = []
 
@@ -163,6 +187,7 @@ class SimSemaphore:
         core = self._core
         label = f"take {self.name}"
         core.point(label)
+        self._touch(WRITE)
         if self.value:
             self.value -= 1
             return True
@@ -172,6 +197,7 @@ class SimSemaphore:
         self._waiting.append(task)
         try:
             core.block(label, self, timeout_ns)
+            self._touch(WRITE)
         finally:
             if not task.granted and task in self._waiting:
                 self._waiting.remove(task)
@@ -182,6 +208,7 @@ class SimSemaphore:
         if n < 1:
             raise ValueError(f"release of {n} units")
         self._core.point(f"give {self.name}")
+        self._touch(WRITE)
         served, self._waiting = self._waiting[:n], self._waiting[n:]
         self.value += n - len(served)
         for task in served:

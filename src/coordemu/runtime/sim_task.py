@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from coordemu.runtime.sim_core import SimCore
 
 
+# How a step touches an object: a lock is acquired and released, all else is read or written.
+READ, WRITE, ACQUIRE, RELEASE = range(4)
+
+# (the object's uid, how)
+Touch = tuple[int, int]
+
+
 class SimOver(BaseException):
     """The run is over, and this task is taken off its stack. Not for layers: never caught, never kept."""
 
@@ -100,6 +107,7 @@ class SimTask(Actor):
         "outer_since_ns",
         "since_ns",
         "target",
+        "uid",
         "waitable",
     )  # fmt: skip
 
@@ -108,6 +116,7 @@ class SimTask(Actor):
     ) -> None:
         super().__init__(name, None)
         self.core = core
+        self.uid = core.new_uid()
         self.target = target
         self.args = args
         self.alive = True
@@ -157,6 +166,8 @@ class SimTask(Actor):
         if core.current is self:
             raise RuntimeError(f"task {self.name} cannot join itself")
         core.point(f"join {self.key}")
+        if core.log is not None:
+            core.log.append((self.uid, READ))
         if not self.alive:
             return True
         if timeout_ns is not None and timeout_ns <= 0:
@@ -164,6 +175,8 @@ class SimTask(Actor):
         task = core.current
         self.joiners.append(task)
         core.block(f"join {self.key}", TaskEnd(self), timeout_ns)
+        if core.log is not None:
+            core.log.append((self.uid, READ))
         if self.alive:
             self.joiners.remove(task)
         return not self.alive

@@ -52,7 +52,8 @@ class EmbeddedShard:
         self._faults_set_ns = 0
         self._up = False
         self._listener: Listener | None = None
-        self._connections: set[ShardConnection] = set()
+        # In the order of their coming: a set is walked in an order of its own in every process.
+        self._connections: dict[ShardConnection, None] = {}
         self._accepted = self._refused = self._listen_failures = 0
         self._due: list[tuple[int, int, ShardConnection]] = []
         self._due_entries = 0  # breaks ties, first come first
@@ -148,12 +149,12 @@ class EmbeddedShard:
 
     def forget(self, connection: ShardConnection) -> None:
         """The connection has ended. Thread: the loop's."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
 
     def _accept(self, transport: Transport) -> TransportHandler:
         self._accepted += 1
         connection = ShardConnection(self, transport, self._accepted)
-        self._connections.add(connection)
+        self._connections[connection] = None
         if self.active.refuse == "accept":
             self._refused += 1
             connection.hang_up()
