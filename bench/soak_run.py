@@ -47,6 +47,8 @@ from coordemu.shards.shard_fleet import ShardFleet
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST_SIZE = 64
+# How long after the end of the load a CONFIG SET may still be answered.
+ANSWER_LIMIT_S = 10.0
 TELL_S = 2.0
 POLL_S = 0.02  # every look costs the coordinator a turn of the interpreter lock
 SETTLE_S = 10.0
@@ -235,7 +237,7 @@ class SoakRun:
         new += new >= old
         counts["asked"] += 1
         try:
-            operator.call("CONFIG", "SET", "WORKERS", str(new), give_up=lambda: load.poll() is not None)
+            operator.call("CONFIG", "SET", "WORKERS", str(new), give_up=self._patience(load))
         except OperatorError:
             counts["refused"] += 1
         except OperatorGaveUp:
@@ -244,6 +246,18 @@ class SoakRun:
             counts["grown" if new > old else "shrunk"] += 1
             self._unsettled.append(coordinator.resizer.history[-1])
         self._collect_receipts()
+
+    def _patience(self, load: subprocess.Popen[str]) -> Callable[[], bool]:
+        """Says when to give up: the load may end on its own just now, so an answer has its time after that."""
+        ended: list[float] = []
+
+        def give_up() -> bool:
+            if load.poll() is None:
+                return False
+            ended.append(time.monotonic())
+            return ended[-1] - ended[0] > ANSWER_LIMIT_S
+
+        return give_up
 
     def _collect_receipts(self) -> None:
         waiting = []

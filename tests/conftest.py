@@ -6,6 +6,7 @@ import faulthandler
 import os
 import select
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -34,6 +35,9 @@ from coordemu.runtime.threads import ThreadsRuntime
 TEST_LIMIT_S = 60
 PATIENCE_S = 10
 PATIENCE_NS = PATIENCE_S * NS_PER_S
+
+# A shell that starts the tests in the background has them, and all their children, ignore Ctrl-C, which some test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _stderr = pytest.StashKey[int]()
 
@@ -380,7 +384,10 @@ class Footprint:
         return found
 
     def files(self) -> list[Path]:
-        return sorted(self.directory.rglob("*"))
+        while True:
+            # A directory may go between the look at its parent and the look into it.
+            with suppress(FileNotFoundError):
+                return sorted(self.directory.rglob("*"))
 
 
 @pytest.fixture

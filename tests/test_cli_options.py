@@ -97,6 +97,7 @@ POLICY_CHANGES = [
     (["--drain-timeout", "300ms"], "drain_timeout_ms", 300),
     (["--drain-poll", "1ms"], "drain_poll_ms", 1),
     (["--at-deadline", "keep"], "at_deadline", "keep"),
+    (["--stay", "connected"], "stay", "connected"),
     (["--overlap", "refuse"], "overlap", "refuse"),
     (["--main-mode", "block"], "main_mode", "block"),
     (["--trigger-delay", "10ms"], "trigger_delay_ms", 10),

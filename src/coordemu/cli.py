@@ -1,11 +1,11 @@
-"""The command line: ``coordemu run | compare | chain | policies | scenarios | bench``.
+"""The command line: ``coordemu run | compare | chain | explore | replay | shrink | policies | scenarios | bench``.
 
 Role: options in, reports out. Results go to stdout, progress and complaints to stderr; ``--json -`` prints JSON alone.
 Exit codes: 0 the run's expectation holds, 1 it does not, 2 usage, 3 environment. A run hangs in a child process at
-most, never here.
+most, never here; what runs in the simulator ends by itself.
 
 Thread: the main thread; blocks for the length of the runs. Upstream: none. Left out: the work, which is in
-`coordemu.lab`.
+`coordemu.lab`, and the simulator's commands (`coordemu.cli_explore`).
 """
 
 from __future__ import annotations
@@ -14,27 +14,36 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.markup import escape
 from rich.table import Table
 
 from coordemu import __version__
+from coordemu.cli_explore import compare_orders, explore, replay, run_order, shrink
 from coordemu.cli_options import (
+    SEARCH_FIELDS,
     EnvironmentFailure,
     check_environment,
+    check_files,
     make_policy,
     make_scenario,
     policy_options,
     scenario_options,
+    search_options,
+    write,
 )
 from coordemu.coord.resize_policy import POLICIES, ResizePolicy
 from coordemu.coord.shrink_plan import STOP_MODES
 from coordemu.lab.child import RunError, run_in_child
+from coordemu.lab.order_scenario import ORDER_SCENARIOS
 from coordemu.lab.result import VERDICTS, Result
 from coordemu.lab.scenario import SCENARIOS, Scenario
+from coordemu.lab.thpool_subject import THPOOL_SCENARIOS
 from coordemu.report.chain_report import print_chain
 from coordemu.report.compare_report import print_comparison, refuted, verdict_shares
 from coordemu.report.console import output, progress
@@ -59,11 +68,18 @@ class OneLineErrors(click.Group):
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """An in-process laboratory of the RediSearch coordinator: resize pools under load, and see what happens."""
+    """An in-process laboratory of the RediSearch coordinator: resize pools under load, and see what happens.
+
+    On real threads: run, compare, chain. In every order, in the simulator: explore, replay, shrink, and run and compare
+    with --runtime sim.
+    """
 
 
-def _carry_out(scenario: Scenario, policy: ResizePolicy, label: str) -> Result:
+def _carry_out(scenario: Scenario, policy: ResizePolicy, label: str, runtime: str = "threads") -> Result:
     console = progress()
+    if runtime == "sim":
+        with console.status(escape(label)) if console.is_terminal else nullcontext():
+            return run_order(scenario, policy)
     try:
         if not console.is_terminal:
             return run_in_child(scenario, policy)
@@ -77,7 +93,7 @@ def _write_json(results: Sequence[Result], path: str | None) -> None:
     if path is None:
         return
     text = json.dumps({"results": [result.to_json() for result in results]}, indent=2) + "\n"
-    _write(path, text)
+    write(path, text)
 
 
 def _write_trace(results: Sequence[Result], path: str | None) -> None:
@@ -87,17 +103,7 @@ def _write_trace(results: Sequence[Result], path: str | None) -> None:
     for result in results:
         for step in result.to_json()["chain"]:
             lines.append(json.dumps({"policy": result.policy["name"], **step}) + "\n")
-    _write(path, "".join(lines))
-
-
-def _write(path: str, text: str) -> None:
-    if path == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(path).write_text(text)
-    except OSError as err:
-        raise EnvironmentFailure(f"can't write {path!r}: {err.strerror}") from None
+    write(path, "".join(lines))
 
 
 def _expectation_holds(results: Sequence[Result], expect: str | None) -> bool:
@@ -113,7 +119,7 @@ def _expectation_holds(results: Sequence[Result], expect: str | None) -> bool:
 @main.command()
 @click.argument("scenario", default="mod-11658")
 @click.option("--policy", help="A named policy; without it: before and after, as the write-ups have it.")
-@click.option("--runtime", type=click.Choice(["threads"]), default="threads", help="What the layers run on.")
+@click.option("--runtime", type=click.Choice(["threads", "sim"]), default="threads", help="What the layers run on.")
 @click.option(
     "--repeat", type=click.IntRange(1, 10_000), default=1, help="Run so often and print the share of each verdict."
 )
@@ -130,14 +136,18 @@ def _expectation_holds(results: Sequence[Result], expect: str | None) -> bool:
 @click.option("--stacks", is_flag=True, help="Of a run that hung, print each thread's stack too.")
 @scenario_options
 @policy_options
-def run(scenario: str, policy: str | None, repeat: int, expect: str | None, **given: Any) -> None:
+def run(scenario: str, policy: str | None, runtime: str, repeat: int, expect: str | None, **given: Any) -> None:
     """Run SCENARIO (default: mod-11658, before and after) and print timelines and verdicts."""
     chosen = make_scenario(scenario, given)
     policies = [make_policy(name, given) for name in ([policy] if policy else BEFORE_AND_AFTER)]
-    check_environment(chosen, (given["json_path"], given["trace_path"]))
+    files = (given["json_path"], given["trace_path"])
+    if runtime == "sim":
+        check_files(files)
+    else:
+        check_environment(chosen, files)
     groups = [
         [
-            _carry_out(chosen.override(seed=chosen.seed + number), each, f"{each.name} {number + 1}/{repeat}")
+            _carry_out(chosen.override(seed=chosen.seed + number), each, f"{each.name} {number + 1}/{repeat}", runtime)
             for number in range(repeat)
         ]
         for each in policies
@@ -161,18 +171,32 @@ def run(scenario: str, policy: str | None, repeat: int, expect: str | None, **gi
 @click.option("--policies", "names", metavar="A,B,...", help="Which policies (default: all that have a name).")
 @click.option("--stops", is_flag=True, help="Every policy with every stop mode.")
 @click.option("--repeat", type=click.IntRange(1, 1000), default=1, help="Runs of each, with the share of each verdict.")
-@click.option("--runtime", type=click.Choice(["threads"]), default="threads", help="What the layers run on.")
+@click.option("--runtime", type=click.Choice(["threads", "sim"]), default="threads", help="What the layers run on.")
 @click.option(
     "--json", "json_path", metavar="FILE", help="Write the results as JSON; - for stdout, which then has nothing else."
 )
+@search_options
 @scenario_options
 @policy_options
-def compare(scenario: str, names: str | None, stops: bool, repeat: int, **given: Any) -> None:
-    """Run SCENARIO under many policies and print one table."""
-    chosen = make_scenario(scenario, given)
-    policies = [make_policy(name.strip(), given) for name in (names.split(",") if names else POLICIES)]
+@click.pass_context
+def compare(
+    ctx: click.Context, /, scenario: str, names: str | None, stops: bool, repeat: int, runtime: str, **given: Any
+) -> None:
+    """Run SCENARIO under many policies and print one table.
+
+    In the simulator: search many orders of each, as `explore` does.
+    """
+    chosen_names = [name.strip() for name in (names.split(",") if names else POLICIES)]
+    named = [(make_policy(name, given), ["--policy", name]) for name in chosen_names]
     if stops:
-        policies = [policy.override(stop=stop) for policy in policies for stop in STOP_MODES]
+        named = [
+            (policy.override(stop=stop), [*words, "--stop", stop]) for policy, words in named for stop in STOP_MODES
+        ]
+    _check_meant(ctx, runtime)
+    if runtime == "sim":
+        compare_orders(ctx, scenario, named, given)
+    policies = [policy for policy, _ in named]
+    chosen = make_scenario(scenario, given)
     check_environment(chosen, (given["json_path"],))
     groups = []
     for number, policy in enumerate(policies, 1):
@@ -187,6 +211,15 @@ def compare(scenario: str, names: str | None, stops: bool, repeat: int, **given:
             console.print(f"refuted: {escape(line)}")
     _write_json([result for group in groups for result in group], given["json_path"])
     sys.exit(int(bool(refuted(groups))))
+
+
+def _check_meant(ctx: click.Context, runtime: str) -> None:
+    """Options of a comparison that only the other runtime has. Raises click.UsageError."""
+    wrong = ("repeat",) if runtime == "sim" else SEARCH_FIELDS
+    for param in ctx.command.params:
+        if param.name in wrong and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            where = "on real threads" if runtime == "sim" else "in the simulator"
+            raise click.UsageError(f"{param.opts[0]} has a meaning {where} only (--runtime)")
 
 
 @main.command()
@@ -224,8 +257,8 @@ def policies() -> None:
 
 @main.command()
 def scenarios() -> None:
-    """List the named scenarios."""
-    table = Table(show_lines=True)
+    """List the named scenarios: those of runs, and those of orders (explore, and compare --runtime sim)."""
+    table = Table(title="of runs", title_justify="left", show_lines=True)
     for name in ("scenario", "what it is", "workers", "clients", "latency"):
         table.add_column(name, no_wrap=name == "scenario")
     for scenario in SCENARIOS.values():
@@ -236,6 +269,21 @@ def scenarios() -> None:
             str(scenario.clients),
             scenario.latency,
         )
+    output().print(table)
+    table = Table(title="of orders", title_justify="left", show_lines=True)
+    for name in ("scenario", "what it is", "workers", "clients", "nodes"):
+        table.add_column(name, no_wrap=name == "scenario")
+    for order in ORDER_SCENARIOS.values():
+        table.add_row(
+            order.name,
+            escape(order.summary),
+            ":".join(map(str, order.workers)),
+            str(order.clients),
+            str(order.nodes),
+        )
+    for alone in THPOOL_SCENARIOS.values():
+        sizes = ":".join(map(str, alone.workers))
+        table.add_row(alone.name, escape(f"The thread pool alone. {alone.summary}"), sizes, "-", "-")
     output().print(table)
 
 
@@ -254,6 +302,11 @@ def bench(arguments: tuple[str, ...]) -> None:
     if script is None:
         raise EnvironmentFailure("the benchmarks are part of the source checkout (bench/run_all.py); run this there")
     sys.exit(subprocess.call([sys.executable, str(script / "bench" / "run_all.py"), *arguments]))
+
+
+main.add_command(explore)
+main.add_command(replay)
+main.add_command(shrink)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The options that `run`, `compare` and `chain` share, and their way into a scenario and a policy.
+"""The options that commands share, and their way into a scenario, a policy and a search.
 
-Role: one decorator for each group, and one function that turns what click collected into checked values. Every
-complaint is one line (click.UsageError, exit code 2) or an environment's (`EnvironmentFailure`, exit code 3).
+Role: one decorator for each group, and one function that turns what click collected into checked values. A scenario in
+the simulator takes some of the options of one on real threads, and those of a search. Every complaint is one line
+(click.UsageError, exit code 2) or an environment's (`EnvironmentFailure`, exit code 3).
 
 Thread: the command line's. Upstream: none. Left out: the commands themselves (`coordemu.cli`).
 """
@@ -11,11 +12,15 @@ from __future__ import annotations
 import os
 import re
 import resource
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from coordemu.coord.history import HISTORICAL_FAULTS, UnknownFault
 from coordemu.coord.resize_policy import (
     ADMISSION_MODES,
     MAIN_MODES,
@@ -24,9 +29,15 @@ from coordemu.coord.resize_policy import (
     ResizePolicy,
     get_policy,
 )
-from coordemu.coord.shrink_plan import AT_DEADLINE, DRAIN_MODES, STOP_MODES
+from coordemu.coord.shrink_plan import AT_DEADLINE, DRAIN_MODES, STAY_MODES, STOP_MODES
+from coordemu.explore.jobs import MAX_JOBS
+from coordemu.explore.order_search import DEFAULT_ORDERS, DPOR, OrderSearch
+from coordemu.explore.portfolio import PORTFOLIO, SYSTEMATIC, check_strategy
 from coordemu.lab.duration import parse_duration
+from coordemu.lab.order_run import CoordinatorSubject
+from coordemu.lab.order_scenario import OrderScenario, get_order_scenario
 from coordemu.lab.scenario import Scenario, ScenarioError, get_scenario, parse_plan
+from coordemu.lab.thpool_subject import THPOOL_SCENARIOS, ThpoolSubject, get_thpool_scenario
 from coordemu.runtime.base import NS_PER_MS
 from coordemu.runtime.threads import ThreadsRuntime
 from coordemu.shards.fd_limit import raise_fd_limit
@@ -35,6 +46,8 @@ from coordemu.shards.shard_url import check_reachable, parse_shard_url
 
 F = TypeVar("F", bound=Callable[..., Any])
 REACH_TIMEOUT_MS = 1500
+# What makes a subject again in a worker.
+FACTORY = "coordemu.lab.subjects:subject_from"
 
 
 class EnvironmentFailure(click.ClickException):
@@ -58,10 +71,10 @@ class DurationMs(click.ParamType[float]):
             self.fail(str(err), param, ctx)
 
 
-_SCENARIO_OPTIONS = (
+# Those that an order in the simulator knows, too.
+_ORDER_OPTIONS = (
     click.option("--workers", metavar="PLAN", help="Sizes in turn, for example 12:0 or 4:9:2."),
     click.option("--clients", type=int, help="Query clients, one connection each."),
-    click.option("--in-flight", type=int, help="How many queries may be under way at once (0: one per client)."),
     click.option("--latency", metavar="T", help="Service time of a query: 20ms, 10ms..30ms, exp:20ms."),
     click.option(
         "--work", "work_ms", type=DurationMs(), help="What a query works after its replies, without the module lock."
@@ -74,6 +87,13 @@ _SCENARIO_OPTIONS = (
         help="Share of queries that then take the module lock.",
     ),
     click.option("--load-time", "load_ms", type=DurationMs(), help="How long they hold it."),
+    click.option("--conn-per-shard", type=int, help="CONN_PER_SHARD (0: WORKERS + 1)."),
+    click.option("--io-threads", type=int, help="I/O threads, 1 to 256."),
+    click.option("--resp", "protocol", type=click.IntRange(2, 3), help="RESP version towards the shards."),
+)
+_SCENARIO_OPTIONS = (
+    *_ORDER_OPTIONS,
+    click.option("--in-flight", type=int, help="How many queries may be under way at once (0: one per client)."),
     click.option(
         "--open-time", "open_ms", type=DurationMs(), help="How long each query holds the module lock at its start."
     ),
@@ -81,9 +101,6 @@ _SCENARIO_OPTIONS = (
         "--shards", metavar="URL", help="embedded:3, redis://[:pw@]h:p[,h:p...], unix:///path, cluster://h:p."
     ),
     click.option("--faults", metavar="PLAN", help="Faults of embedded shards, for example delay=20ms,jitter=5ms."),
-    click.option("--conn-per-shard", type=int, help="CONN_PER_SHARD (0: WORKERS + 1)."),
-    click.option("--io-threads", type=int, help="I/O threads, 1 to 256."),
-    click.option("--resp", "protocol", type=click.IntRange(2, 3), help="RESP version towards the shards."),
     click.option("--warm", "warm_ms", type=DurationMs(), help="Load before the first CONFIG SET."),
     click.option("--pause", "pause_ms", type=DurationMs(), help="Between two CONFIG SETs of a plan."),
     click.option("--after", "after_ms", type=DurationMs(), help="Load after the last CONFIG SET."),
@@ -95,7 +112,29 @@ _SCENARIO_OPTIONS = (
     click.option("--no-limits", is_flag=True, default=None, help="Allow sizes above upstream's limit of 16 workers."),
     click.option("--seed", type=int, help="Of every random draw."),
 )
-
+# What a search is asked for. `compare` has the same.
+_SEARCH_OPTIONS = (
+    click.option("--schedules", type=click.IntRange(1, 1_000_000_000), help="How many orders (default: 1000)."),
+    click.option("--seconds", type=click.FloatRange(0, min_open=True), help="As many orders as fit in this time."),
+    click.option(
+        "--exhaustive", is_flag=True, help="Every order that differs, each once; --schedules or --seconds end it early."
+    ),
+    click.option("--strategy", help="Who chooses the orders (default: portfolio; exhaustive: dpor)."),
+    click.option("--jobs", type=click.IntRange(1, MAX_JOBS), default=1, help="Share the orders between processes."),
+    click.option("--dask", metavar="ADDRESS", help="Share them on a dask cluster, for example tcp://host:8786."),
+    click.option(
+        "--fault",
+        "faults_on",
+        multiple=True,
+        metavar="NAME",
+        help=f"Switch a historical fault on: {', '.join(HISTORICAL_FAULTS)}.",
+    ),
+    click.option("--save", metavar="DIR", help="Write a schedule file for each failure that differs."),
+    click.option("--no-shrink", is_flag=True, help="Show failing orders as they were found."),
+)
+SEARCH_FIELDS = (
+    "schedules", "seconds", "exhaustive", "strategy", "jobs", "dask", "faults_on", "save", "no_shrink",
+)  # fmt: skip
 _POLICY_OPTIONS = (
     click.option(
         "--stop", type=click.Choice(STOP_MODES), help="What becomes of replies in flight on a stopped connection."
@@ -107,6 +146,7 @@ _POLICY_OPTIONS = (
     click.option("--drain-timeout", "drain_timeout_ms", type=DurationMs(), help="The drain's deadline."),
     click.option("--drain-poll", "drain_poll_ms", type=DurationMs(), help="How often a polling drain looks."),
     click.option("--at-deadline", type=click.Choice(AT_DEADLINE), help="What then."),
+    click.option("--stay", type=click.Choice(STAY_MODES), help="Which connections of a node stay."),
     click.option("--overlap", type=click.Choice(OVERLAP_MODES), help="A second CONFIG SET while one is under way."),
     click.option("--main-mode", type=click.Choice(MAIN_MODES), help="What main does with a query of its own."),
     click.option("--trigger-delay", "trigger_delay_ms", type=DurationMs(), help="Put the shrink off by so much."),
@@ -117,8 +157,11 @@ SCENARIO_FIELDS = (
     "restart_after_ms", "no_limits", "seed",
 )  # fmt: skip
 POLICY_FIELDS = (
-    "stop", "drain", "reduce", "admission", "at_deadline", "overlap", "main_mode", "drain_timeout_ms",
+    "stop", "drain", "reduce", "admission", "at_deadline", "stay", "overlap", "main_mode", "drain_timeout_ms",
     "drain_poll_ms", "trigger_delay_ms",
+)  # fmt: skip
+ORDER_FIELDS = (
+    "clients", "latency", "work_ms", "lock_share", "load_ms", "conn_per_shard", "io_threads", "protocol",
 )  # fmt: skip
 # Fields whose option is called otherwise.
 _FLAGS = {"lock_share": "load-docs", "load_ms": "load-time", "open_ms": "open-time", "protocol": "resp"}
@@ -147,6 +190,20 @@ def policy_options(command: F) -> F:
     return command
 
 
+def order_options(command: F) -> F:
+    """Add the options that change a scenario of the simulator."""
+    for option in reversed(_ORDER_OPTIONS):
+        command = option(command)
+    return command
+
+
+def search_options(command: F) -> F:
+    """Add the options of a search through orders."""
+    for option in reversed(_SEARCH_OPTIONS):
+        command = option(command)
+    return command
+
+
 def _changes(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     picked = {name: given[name] for name in names if given.get(name) is not None}
     return {name: round(value) if name in _WHOLE_MS else value for name, value in picked.items()}
@@ -159,6 +216,60 @@ def make_scenario(name: str, given: dict[str, Any]) -> Scenario:
         return get_scenario(name).override(workers=plan, **_changes(given, SCENARIO_FIELDS))
     except ScenarioError as err:
         raise click.UsageError(_in_options_words(err)) from None
+
+
+def make_order_scenario(name: str, given: dict[str, Any]) -> OrderScenario:
+    """The named scenario of the simulator with the options applied. Raises click.UsageError, also for an option that
+    only a run on real threads knows."""
+    for field in SCENARIO_FIELDS:
+        if field not in (*ORDER_FIELDS, "seed") and given.get(field) is not None:
+            raise click.UsageError(f"{_flag(field)} has no meaning in the simulator")
+    try:
+        plan = parse_plan(given["workers"]) if given.get("workers") else None
+        return get_order_scenario(name).override(workers=plan, **_changes(given, ORDER_FIELDS))
+    except ScenarioError as err:
+        raise click.UsageError(_in_options_words(err)) from None
+
+
+def make_subject(name: str, policy: ResizePolicy, given: dict[str, Any]) -> CoordinatorSubject | ThpoolSubject:
+    """The named scenario of the simulator under a policy, with the options and faults applied; of the thread pool
+    alone the policy's way to reduce is all that counts. Raises click.UsageError."""
+    try:
+        if name in THPOOL_SCENARIOS:
+            return ThpoolSubject(get_thpool_scenario(name), policy.reduce, tuple(given.get("faults_on") or ()))
+        return CoordinatorSubject(make_order_scenario(name, given), policy, given.get("faults_on") or ())
+    except UnknownFault as err:
+        raise click.UsageError(f"--fault: {err}") from None
+    except ValueError as err:
+        raise click.UsageError(str(err)) from None
+
+
+def make_search(given: dict[str, Any], seed: int, only: int | None = None) -> OrderSearch:
+    """The search that the options ask for. only: play this order alone. Raises click.UsageError."""
+    exhaustive, strategy = given["exhaustive"], given["strategy"]
+    try:
+        check_strategy(strategy or PORTFOLIO)
+    except ValueError as err:
+        raise click.UsageError(f"--strategy: {err}") from None
+    if exhaustive and strategy not in (None, *SYSTEMATIC):
+        raise click.UsageError(f"--exhaustive goes with the strategies {' and '.join(SYSTEMATIC)}, not {strategy}")
+    for flag, used in (("--jobs", given["jobs"] > 1), ("--dask", given["dask"]), ("--only", only is not None)):
+        if used and (exhaustive or strategy in SYSTEMATIC):
+            raise click.UsageError(f"{flag}: each order of an exhaustive search depends on those before it")
+    if given["jobs"] > 1 and given["dask"]:
+        raise click.UsageError("--jobs is for this machine; a cluster has the workers that it has")
+    unbounded = exhaustive or given["seconds"] is not None
+    return OrderSearch(
+        FACTORY,
+        strategy or (DPOR if exhaustive else PORTFOLIO),
+        seed,
+        given["schedules"] or (None if unbounded else DEFAULT_ORDERS),
+        given["seconds"],
+        exhaustive,
+        given["jobs"],
+        given["dask"] or "",
+        only,
+    )
 
 
 def make_policy(name: str, given: dict[str, Any]) -> ResizePolicy:
@@ -176,8 +287,12 @@ def _in_options_words(err: ValueError) -> str:
     match = re.match(r"(\w+):? (.*)", text)
     if match is None or match[1] not in (*SCENARIO_FIELDS, *POLICY_FIELDS, "order"):
         return text
-    flag = _FLAGS.get(match[1], match[1].removesuffix("_ms").replace("_", "-"))
-    return f"--{flag}: {match[2]}{' (in ms)' if match[1].endswith('_ms') else ''}"
+    return f"{_flag(match[1])}: {match[2]}{' (in ms)' if match[1].endswith('_ms') else ''}"
+
+
+def _flag(field: str) -> str:
+    """The option that sets a field."""
+    return f"--{_FLAGS.get(field, field.removesuffix('_ms').replace('_', '-'))}"
 
 
 def check_environment(scenario: Scenario, files: Sequence[str | None]) -> None:
@@ -186,17 +301,43 @@ def check_environment(scenario: Scenario, files: Sequence[str | None]) -> None:
     files: where results go; None and "-" (stdout) are no files. Raises click.UsageError when two of them are the same,
     EnvironmentFailure with one line for the rest; a shard that can't be reached is said within two seconds.
     """
+    check_files(files)
+    try:
+        spec = check_reachable(ThreadsRuntime(), parse_shard_url(scenario.shards), REACH_TIMEOUT_MS)
+    except ShardError as err:
+        raise EnvironmentFailure(str(err)) from None
+    _check_descriptors(scenario, spec.count)
+
+
+def check_files(files: Sequence[str | None]) -> None:
+    """The first part of `check_environment`."""
     targets = [path for path in files if path is not None]
     if len(set(targets)) < len(targets):
         raise click.UsageError("--json and --trace can't go to the same place")
     for path in targets:
         if path != "-":
             _check_writable(path)
+
+
+def check_directory(path: str) -> None:
+    """Make a directory for results unless there is one. Raises EnvironmentFailure when nothing can be written there."""
     try:
-        spec = check_reachable(ThreadsRuntime(), parse_shard_url(scenario.shards), REACH_TIMEOUT_MS)
-    except ShardError as err:
-        raise EnvironmentFailure(str(err)) from None
-    _check_descriptors(scenario, spec.count)
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as err:
+        raise EnvironmentFailure(f"can't write in {path!r}: {err.strerror}") from None
+
+
+def write(path: str, text: str) -> None:
+    """Results into a file; "-": to stdout. Raises EnvironmentFailure."""
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(path).write_text(text)
+    except OSError as err:
+        raise EnvironmentFailure(f"can't write {path!r}: {err.strerror}") from None
 
 
 def _check_writable(path: str) -> None:

@@ -1,8 +1,9 @@
-"""The pytest plugin: two fixtures for tests of shrink ordering.
+"""The pytest plugin: fixtures for tests of shrink ordering on real threads, and the door to those in the simulator.
 
 Role: lets a test suite of another project use the laboratory without building it. `coordemu_run` carries out a whole
 scenario in a child process and returns its `Result`; `coordemu_coordinator` gives a coordinator in the test's own
 process, with real threads and embedded shards, to be driven and looked at step by step. Both leave nothing running.
+Tests that are played in many orders, in the simulator, are `coordemu.pytest_interleavings`, which this one loads.
 
     def test_the_fix_holds(coordemu_run):
         assert coordemu_run("mod-11658", "upstream-7410", lock_share=1.0).verdict == "healthy"
@@ -30,6 +31,9 @@ from coordemu.shards.fault_plan import FaultPlan
 from coordemu.shards.shard_command import query_command
 from coordemu.shards.shard_fleet import ShardFleet
 from coordemu.shards.shard_url import parse_shard_url
+
+# Tests that are played in many orders; by name, so that pytest can rewrite its assertions.
+pytest_plugins = ["coordemu.pytest_interleavings"]
 
 
 class Run(Protocol):

@@ -34,7 +34,7 @@ def set_workers(client: Any, number: int) -> str:
 LESS = "remove 2 threads"
 
 AS_UPSTREAM = ("upstream-before", "upstream-7193", "upstream-7194", "upstream-7410")
-DRAINED = ("shrink-drain-literal", "shrink-drain-timer", "shrink-drain-event")
+DRAINED = ("shrink-drain-literal", "shrink-drain-timer", "shrink-drain-event", "coordemu-safe")
 STEPS = {
     "writeup-before": ["hand over", LESS, "trigger"],
     "writeup-fix": ["queries paused", LESS, "resume"],

@@ -22,7 +22,7 @@ from coordemu.coord.resize_policy import (
     UnknownPolicy,
     get_policy,
 )
-from coordemu.coord.shrink_plan import AT_DEADLINE, DRAIN_MODES, STOP_MODES, ShrinkPlan
+from coordemu.coord.shrink_plan import AT_DEADLINE, DRAIN_MODES, STAY_MODES, STOP_MODES, ShrinkPlan
 
 # The fields in which each named policy differs from `ResizePolicy(name)`: the histories of the incident in short.
 DIFFERENCES: dict[str, dict[str, Any]] = {
@@ -50,6 +50,7 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
     "upstream-7193": {"overlap": "refuse"},
     "upstream-7194": {"reduce": "sync-unlocked"},
     "upstream-7410": {},
+    "coordemu-safe": {"reduce": "by-number", "drain": "event", "stay": "connected"},
 }
 
 
@@ -132,10 +133,11 @@ def test_overrides_are_checked() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("reduce", "later", "reduce 'later' is none of sync, sync-unlocked, async, handoff"),
+        ("reduce", "later", "reduce 'later' is none of sync, sync-unlocked, async, by-number, handoff"),
         ("stop", "halt", "stop 'halt' is none of graceful, fail, drop"),
         ("drain", "poll", "drain 'poll' is none of none, block-loop, timer, yield, event"),
         ("admission", "closed", "admission 'closed' is none of open, pause, reject"),
+        ("stay", "last", "stay 'last' is none of first, connected"),
         ("at_deadline", "wait", "at_deadline 'wait' is none of force, keep, raise"),
         ("overlap", "queue", "overlap 'queue' is none of supersede, refuse"),
         ("main_mode", "Block", "main_mode 'Block' is none of block, async"),
@@ -194,6 +196,7 @@ policies = st.fixed_dictionaries({
     "overlap": st.sampled_from(OVERLAP_MODES),
     "main_mode": st.sampled_from(MAIN_MODES),
     "at_deadline": st.sampled_from(AT_DEADLINE),
+    "stay": st.sampled_from(STAY_MODES),
     "drain_timeout_ms": st.integers(0, 10**6),
     "drain_poll_ms": st.integers(1, 10**6),
 })  # fmt: skip
@@ -207,7 +210,12 @@ def test_every_combination_of_the_words_is_a_policy_and_survives_json(words: dic
     assert ResizePolicy(**{**data, "order": tuple(data["order"])}) == policy
     plan = policy.shrink_plan()
     assert plan == ShrinkPlan(
-        words["stop"], words["drain"], words["drain_timeout_ms"], words["drain_poll_ms"], words["at_deadline"]
+        words["stop"],
+        words["drain"],
+        words["drain_timeout_ms"],
+        words["drain_poll_ms"],
+        words["at_deadline"],
+        words["stay"],
     )
 
 

@@ -18,6 +18,7 @@ def test_as_it_stands_it_is_upstream_today() -> None:
         "drain_timeout_ms": 5000,
         "drain_poll_ms": 10,
         "at_deadline": "force",
+        "stay": "first",
     }
 
 
@@ -38,6 +39,7 @@ def test_the_smallest_numbers() -> None:
         ("stop", "", "stop '' is none of"),
         ("drain", "poll", "drain 'poll' is none of none, block-loop, timer, yield, event"),
         ("at_deadline", "wait", "at_deadline 'wait' is none of force, keep, raise"),
+        ("stay", "last", "stay 'last' is none of first, connected"),
         ("drain_timeout_ms", -1, "drain_timeout_ms -1 is below 0"),
         ("drain_poll_ms", 0, "drain_poll_ms 0 is below 1"),
     ],

@@ -316,3 +316,54 @@ def test_after_the_fix_the_setter_returns_and_the_query_is_answered(rt: Runtime,
     assert server.triggered == [0]
     until(lambda: server.bench.workers.num_threads_alive == 0)
     assert server.replied.value == 1
+
+
+# ---- a pool by number
+
+
+def test_a_pool_by_number_is_changed_in_its_own_way_whatever_is_said(rt: Runtime) -> None:
+    log: Log = []
+    config = Config(workers=0)
+    workers = WorkersThreadPool(rt, config, lambda *line: log.append(line), by_number=True)
+    done: list[int] = []
+    for number, reduce in ((3, "by-number"), (1, "sync"), (0, "async"), (2, "by-number")):
+        config.config_set("WORKERS", number)
+        assert workers.set_num_workers(reduce) == number
+        workers.add_work(done.append, number)
+        until(lambda: workers.stats().incomplete_jobs == 0 and workers.num_threads_alive == workers.num_threads)
+    assert done == [3, 1, 0, 2]
+    notices = [line for level, line in log if level == "notice"]
+    assert notices == [
+        "workers threadpool disabled, size 0",
+        "changing the workers threadpool from 0 to 3 threads",
+        "workers threadpool enabled, size 3",
+        "changing the workers threadpool from 3 to 1 threads",
+        "changing the workers threadpool from 1 to 0 threads",
+        "workers threadpool disabled, size was 1",
+        "changing the workers threadpool from 0 to 2 threads",
+        "workers threadpool enabled, size 2",
+    ]
+    steps = [event.ours for event in rt.trace_events() if event.ours.startswith("Thpool")]
+    assert set(steps) == {"ThpoolByNumber.set_num_threads", "ThpoolByNumber.start"}
+    workers.destroy()
+
+
+def test_a_paused_pool_by_number_is_reduced_all_the_same(rt: Runtime) -> None:
+    config = Config(workers=3)
+    workers = WorkersThreadPool(rt, config, lambda *_: None, by_number=True)
+    workers.add_work(lambda _: None, None)
+    until(lambda: workers.stats().total_jobs_done == 1)
+    workers.pause()
+    config.config_set("WORKERS", 1)
+    assert workers.set_num_workers("by-number") == 1
+    until(lambda: workers.num_threads_alive == 1)
+    workers.resume()
+    workers.destroy()
+
+
+def test_upstreams_pool_takes_by_number_for_async(bench: Callable[..., Bench]) -> None:
+    site = bench(workers=2)
+    site.start()
+    assert site.set(0, "by-number") == 0
+    assert site.pool_steps()[-1] == "Thpool.schedule_config_reduce_threads_job"
+    until(lambda: site.workers.num_threads_alive == 0)

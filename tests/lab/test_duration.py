@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coordemu.lab.duration import MAX_NS, Latency, format_duration, parse_duration
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S
-from coordemu.runtime.threads import Chance
+from coordemu.runtime.runtime_base import Chance
 
 durations = st.integers(0, MAX_NS)
 UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}

@@ -6,7 +6,8 @@ expands or shrinks all of them.
 
 A shrink that drains takes time (`coordemu.coord.conn_shrink`), and the manager keeps its promises meanwhile:
 
-* the surplus is hidden from the round robin, and stays in its pool, so that it is owned at any moment;
+* the surplus is hidden from the round robin, and stays in its pool, so that it is owned at any moment; with a plan that
+  says so, Connected connections change places with others first, so that those that stay work;
 * a node that is added gets the new size;
 * any other resize, and any topology update that changes something, supersedes the drain. A larger size takes back as
   much of the surplus as it wants, and the rest is stopped gracefully. The same or a smaller size takes the surplus
@@ -196,6 +197,8 @@ class MRConnManager:
             self._draining.supersede(before)
         self.num = num
         for pool in self.pools.values():
+            if plan.stay == "connected":
+                pool.prefer_connected(num)
             pool.hide(num)
         shrink = ConnShrink(
             self.context, self, list(self.pools.values()), plan, before, num, self._io_runtime, on_receipt

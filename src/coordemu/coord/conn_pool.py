@@ -67,6 +67,34 @@ class MRConnPool:
         self.num = check_num(num)
         self.rr %= num
 
+    def prefer_connected(self, num: int) -> int:
+        """Before `hide`: have Connected connections among the first `num` as far as there are any. Returns how many
+        changed places.
+
+        Both of a pair get the other's place in the list and in the pending table. Not while a drain is armed.
+        """
+        self._context.flush_counts()
+        idle = [conn for conn in self.conns[:num] if conn.state is not CONNECTED]
+        ready = [conn for conn in self.conns[num:] if conn.state is CONNECTED]
+        pairs = list(zip(idle, ready, strict=False))
+        for first, second in pairs:
+            self._change_places(first, second)
+        return len(pairs)
+
+    def _change_places(self, first: MRConn, second: MRConn) -> None:
+        pending = self._context.pending
+        owed = [(conn, pending.replies(self.node, conn.index), pending.sub_replies(self.node, conn.index))
+                for conn in (first, second)]  # fmt: skip
+        for conn, _, _ in owed:
+            pending.detach(self.node, conn.index)
+        first.index, second.index = second.index, first.index
+        for conn, replies, sub_replies in owed:
+            self.conns[conn.index] = conn
+            pending.attach(self.node, conn.index)
+            pending.set_connected(self.node, conn.index, connected=conn.state is CONNECTED)
+            if replies or sub_replies:
+                pending.count(self.node, conn.index, replies, sub_replies)
+
     def show(self, num: int) -> None:
         """Take hidden connections back into the round robin, up to `num` in all; none is created."""
         self.num = max(self.num, min(num, len(self.conns)))

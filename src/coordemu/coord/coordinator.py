@@ -24,6 +24,7 @@ from coordemu.coord.cluster import MRCluster
 from coordemu.coord.config import Config, ConfigError, connections_per_io_thread
 from coordemu.coord.conn_options import ConnOptions
 from coordemu.coord.endpoint import MREndpoint
+from coordemu.coord.history import check_faults
 from coordemu.coord.host import Host, HostClient, Reply
 from coordemu.coord.query import Queries, ShardCommand
 from coordemu.coord.resize import Resizer, ResizeRefused
@@ -42,6 +43,8 @@ class CoordinatorOptions:
     workers: 0 to 16 (more with no_limits).  conn_per_shard: 0 = WORKERS + 1.  io_threads: 1 to 256.
     conn: connection options.  address: where clients connect, None = a free port on loopback.
     topology_validation_timeout_ms: how long queries may wait for a connection to every node; 0 = for ever.
+    faults: historical faults that are on, names of `coordemu.coord.history.HISTORICAL_FAULTS`; UnknownFault (a
+    ValueError, with the nearest name) for another.
     """
 
     workers: int = 0
@@ -51,6 +54,10 @@ class CoordinatorOptions:
     conn: ConnOptions = field(default_factory=ConnOptions)
     address: Address | None = None
     topology_validation_timeout_ms: int = 30_000
+    faults: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "faults", check_faults(self.faults))
 
 
 class Coordinator:
@@ -80,7 +87,10 @@ class Coordinator:
             limits=not options.no_limits,
         )
         self.host = Host(rt, self._log, options.address)
-        self.workers = WorkersThreadPool(rt, self.config, self._log, yield_cb=lambda ctx: self.host.yield_())
+        self.workers = WorkersThreadPool(
+            rt, self.config, self._log, yield_cb=lambda ctx: self.host.yield_(),
+            by_number=policy.reduce == "by-number", faults=options.faults,
+        )  # fmt: skip
         topology = MRClusterTopology(
             tuple(MRClusterNode(f"node-{number}", endpoint) for number, endpoint in enumerate(endpoints))
         )

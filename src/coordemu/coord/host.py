@@ -19,7 +19,6 @@ a yield (here every command is served in one), output buffer limits.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -140,10 +139,6 @@ class Host:
         self._commands: dict[bytes, CommandHandler] = {}
         # In the order of their coming: a set is walked in an order of its own in every process.
         self._clients: dict[HostClient, None] = {}
-        # Work from other threads. Upstream's list of unblocked clients has no bound; nor has this: it is limited by
-        # the number of blocked clients and of resizes under way.
-        self._posted: deque[Callable[[], None]] = deque()
-        self._wake = self.loop.async_handle(self._run_posted, "main: posted work")
         self._started = rt.event("main: started", owed_by=lambda: [self._task] if self._task else [])
         self._stopping = False
         self._yields = 0
@@ -225,18 +220,13 @@ class Host:
         return b"$%d\r\n%s\r\n" % (len(args[0]), args[0]) if args else b"+PONG\r\n"
 
     def post(self, work: Callable[[], None]) -> None:
-        """Have main run `work`, with the module lock held. Thread: any. Never blocks."""
-        self._posted.append(work)
-        self._wake.send()
+        """Have main run `work`, with the module lock held. What it posts itself waits for the next turn, so that it
+        cannot keep main from its clients. Thread: any. Never blocks.
 
-    def _run_posted(self) -> None:
-        # Only what is there now: work that posts more work must not keep main from its clients.
-        for _ in range(len(self._posted)):
-            if not self._posted:  # a nested yield took the rest
-                return
-            self._posted.popleft()()
-        if self._posted:
-            self._wake.send()
+        Upstream's list of unblocked clients has no bound; nor has this: it is limited by the number of blocked clients
+        and of resizes under way.
+        """
+        self.loop.post(work, "main: posted work")
 
     def yield_(self, timeout_ns: int = 0) -> None:
         """Serve clients from inside a command: one turn of the loop, the module lock let go while it polls.
@@ -273,13 +263,12 @@ class Host:
             self.module_lock.acquire()
 
     def statistics(self) -> dict[str, int]:
-        """commands run, clients connected now and ever, yields, work posted and not run."""
+        """commands run, clients connected now and ever, yields."""
         return {
             "commands": self._commands_run,
             "clients": len(self._clients),
             "accepted": self._accepted,
             "yields": self._yields,
-            "posted": len(self._posted),
         }
 
     def __repr__(self) -> str:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from coordemu.coord.cluster import MRCluster
 from coordemu.coord.config import Config, connections_per_io_thread, connections_per_shard
 from coordemu.coord.drain_receipt import DrainReceipt
+from coordemu.coord.history import SYNC_REDUCE
 from coordemu.coord.host import Host
 from coordemu.coord.query import Queries
 from coordemu.coord.resize_policy import ResizePolicy
@@ -71,11 +72,14 @@ class Resizer:
 
     @property
     def policy(self) -> ResizePolicy:
-        """The policy of the next resize."""
+        """The policy of the next resize. Setting it raises ValueError when its "reduce" needs another pool."""
         return self._policy
 
     @policy.setter
     def policy(self, policy: ResizePolicy) -> None:
+        by_number = policy.reduce == "by-number"
+        if by_number != self._workers.by_number and not self._workers.faults:
+            raise ValueError(f"policy {policy.name}: reduce {policy.reduce!r} needs another pool of workers")
         self._policy = policy
         self._queries.main_mode = policy.main_mode
 
@@ -275,8 +279,8 @@ class Resizer:
 
     def _step_reduce(self, resize: Resize) -> None:
         count = resize.workers_before - resize.workers_after
-        mode = resize.policy.reduce
-        if self._workers.paused:
+        mode = "sync" if SYNC_REDUCE in self._workers.faults else resize.policy.reduce
+        if self._workers.paused and not self._workers.by_number:
             raise ResizeRefused("ERR a paused pool can't be reduced: its threads would never take the admin jobs")
         if mode == "sync":
             self._workers.set_num_workers("sync")
@@ -291,12 +295,10 @@ class Resizer:
         left = self._workers.num_threads_alive - resize.workers_after
         if left <= 0:
             done = "gone"
+        elif mode.startswith("sync"):
+            done = f"all passed the barrier; {left} on their way out"
         else:
-            done = (
-                f"all passed the barrier; {left} on their way out"
-                if mode.startswith("sync")
-                else f"told to go; {left} still there"
-            )
+            done = f"{'the number is stored' if self._workers.by_number else 'told to go'}; {left} still there"
         self._note(resize, f"remove {count} threads", done)
 
     def _step_wait_workers(self, resize: Resize) -> None:

@@ -8,10 +8,12 @@ The named policies (`POLICIES`) are of three families. ``writeup-*`` and the two
 write-ups of the incident, whose stop leaves replies undelivered (``stop="drop"``) and whose main thread waits for
 the replies of a query that it runs itself (``main_mode="block"``). ``shrink-drain-*`` put the proposed drain where
 upstream's shrink really runs, on the I/O thread. ``upstream-*`` are the module's own forms: before the incident, and
-the three attempts. `expected` is what the design foresaw; a run confirms or refutes it, and the README says which.
+the three attempts. ``coordemu-safe`` is ours, and is to stand every order and every plan (docs/coordemu-safe.md).
+`expected` is what the design foresaw; a run confirms or refutes it, and the README says which.
 
 Thread: frozen, any. Upstream: src/util/workers.c, src/config.c, src/coord/rmr/conn.c at the commits of PR 7193, 7194
-and 7410. Left out: policies for growing; every history grows in the same way (add threads, then expand).
+and 7410. Left out: policies for growing; every history grows in the same way (add threads, then expand), only that
+``coordemu-safe`` does not wait for the threads.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from coordemu.coord.shrink_plan import AT_DEADLINE, DRAIN_MODES, STOP_MODES, ShrinkPlan
+from coordemu.coord.shrink_plan import AT_DEADLINE, DRAIN_MODES, STAY_MODES, STOP_MODES, ShrinkPlan
 
-REDUCE_MODES = ("sync", "sync-unlocked", "async", "handoff")
+REDUCE_MODES = ("sync", "sync-unlocked", "async", "by-number", "handoff")
 ADMISSION_MODES = ("open", "pause", "reject")
 OVERLAP_MODES = ("supersede", "refuse")
 MAIN_MODES = ("block", "async")
@@ -34,6 +36,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "drain": DRAIN_MODES,
     "admission": ADMISSION_MODES,
     "at_deadline": AT_DEADLINE,
+    "stay": STAY_MODES,
     "overlap": OVERLAP_MODES,
     "main_mode": MAIN_MODES,
 }
@@ -57,9 +60,11 @@ class ResizePolicy:
     name: what it is called.
     summary, source, expected: a paragraph, where it comes from, the outcome that is expected in scenario mod-11658.
     reduce: "sync" (main waits for the threads with the module lock held: before PR 7410), "sync-unlocked" (it lets go
-        of the lock while it waits: PR 7194), "async" (admin jobs, nobody waits: PR 7410), "handoff" (threads go at
-        once and main takes over their unfinished queries: the write-up's drawing).
-    stop, drain, drain_timeout_ms, drain_poll_ms, at_deadline: see `ShrinkPlan`.
+        of the lock while it waits: PR 7194), "async" (admin jobs, nobody waits: PR 7410), "by-number" (a number is
+        stored, up or down, and the threads obey it: `coordemu.coord.thpool_by_number`; it needs a pool of its own, so
+        it is chosen when the coordinator is made), "handoff" (threads go at once and main takes over their unfinished
+        queries: the write-up's drawing).
+    stop, drain, drain_timeout_ms, drain_poll_ms, at_deadline, stay: see `ShrinkPlan`.
     admission: "open", "pause" (new queries wait until the resize is over), "reject" (they get an error).
     order: the steps, in order, each one of `STEPS`. "pause" closes the gate before the pool; "pause-pool" is the
         pool's own pause; "drain" is main's waiting (with drain "yield" it polls and yields); "wait-workers" waits,
@@ -82,6 +87,7 @@ class ResizePolicy:
     drain_timeout_ms: int = 5000
     drain_poll_ms: int = 10
     at_deadline: str = "force"
+    stay: str = "first"
     overlap: str = "supersede"
     main_mode: str = "async"
     trigger_delay_ms: int = 0
@@ -116,6 +122,7 @@ class ResizePolicy:
             drain_timeout_ms=self.drain_timeout_ms,
             drain_poll_ms=self.drain_poll_ms,
             at_deadline=self.at_deadline,
+            stay=self.stay,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -259,6 +266,17 @@ _ALL = (
         summary="The merged fix: admin jobs tell the threads to go, and nobody waits for them.",
         source="RediSearch PR 7410 (merged 2025-11-25)",
         expected="healthy",
+    ),
+    ResizePolicy(
+        name="coordemu-safe",
+        summary="Nobody waits for anybody, growing included. The number of threads is stored, and each thread compares "
+        "itself with it when it looks for work, so that a pool that still drains needs no revival; surplus connections "
+        "leave the round robin at once and are stopped, gracefully, after their last reply.",
+        source="coordemu",
+        expected="healthy",
+        reduce="by-number",
+        drain="event",
+        stay="connected",
     ),
 )
 

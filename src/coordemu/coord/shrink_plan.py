@@ -15,6 +15,7 @@ from dataclasses import dataclass
 STOP_MODES = ("graceful", "fail", "drop")
 DRAIN_MODES = ("none", "block-loop", "timer", "yield", "event")
 AT_DEADLINE = ("force", "keep", "raise")
+STAY_MODES = ("first", "connected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class ShrinkPlan:
     drain_timeout_ms: 0 or more.  drain_poll_ms: 1 or more; for block-loop, timer and yield.
     at_deadline: "force" (stop all the same), "keep" (give the surplus back to the round robin), "raise" (as keep, and
         the resize reports an error).
+    stay: which connections of a node stay: "first" (the first ones, as upstream), "connected" (a surplus one that is
+        Connected changes places with one that is not: a node that can be reached stays reachable).
     """
 
     stop: str = "graceful"
@@ -38,12 +41,14 @@ class ShrinkPlan:
     drain_timeout_ms: int = 5000
     drain_poll_ms: int = 10
     at_deadline: str = "force"
+    stay: str = "first"
 
     def __post_init__(self) -> None:
         for value, allowed, what in (
             (self.stop, STOP_MODES, "stop"),
             (self.drain, DRAIN_MODES, "drain"),
             (self.at_deadline, AT_DEADLINE, "at_deadline"),
+            (self.stay, STAY_MODES, "stay"),
         ):
             if value not in allowed:
                 raise ValueError(f"{what} {value!r} is none of {', '.join(allowed)}")

@@ -26,22 +26,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from coordemu.coord.history import NO_WORKER_MARK, STATE_READ_OUTSIDE_LOCK
 from coordemu.coord.thpool_admin import Broadcast, Starts, ThpoolError, ThreadState
 from coordemu.coord.thpool_queue import LOW, Job
 from coordemu.coord.thpool_resizing import POLL_NS, ThpoolResizing
-from coordemu.coord.thpool_state import DESTROYED, INITIALIZED, UNINITIALIZED
-from coordemu.runtime.base import NS_PER_MS
+from coordemu.coord.thpool_state import DESTROYED, INITIALIZED, UNINITIALIZED, Log
+from coordemu.runtime.base import NS_PER_MS, Runtime
 
 WAIT_MS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class _Startup:
-    """What a push that found the pool UNINITIALIZED has to do once the lock is free."""
+class Startup:
+    """What a push that found the pool UNINITIALIZED has to do once the lock is free.
+
+    broadcast: to wait at, None when nobody was told.  starts: threads to bring up, None for none.  wait: the caller
+    waits for both.  undecided: nothing was decided under the lock (fault "state-read-outside-lock").
+    """
 
     broadcast: Broadcast | None
     starts: Starts | None
     wait: bool
+    undecided: bool = False
 
 
 class Thpool(ThpoolResizing):
@@ -50,8 +56,21 @@ class Thpool(ThpoolResizing):
     rt: the runtime.  n_threads: wanted, 0 or more; none is started yet.  num_high_priority_bias: how many
     high-priority jobs may run before high and low take turns, 0 or more.  log: called with (level, line), from any
     thread; levels "debug", "verbose", "notice", "warning".  name: the first 10 characters are kept.
+    faults: historical faults that are on, see `coordemu.coord.history`.
     Raises ValueError for a number below 0.  Thread: any.  Upstream: redisearch_thpool_create, deps/thpool/thpool.c.
     """
+
+    def __init__(
+        self,
+        rt: Runtime,
+        n_threads: int,
+        num_high_priority_bias: int,
+        log: Log,
+        name: str,
+        faults: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__(rt, n_threads, num_high_priority_bias, log, name)
+        self._faults = faults
 
     # --- work -------------------------------------------------------------------------------------------------------
 
@@ -100,7 +119,7 @@ class Thpool(ThpoolResizing):
         if startup is not None:
             self._carry_out(startup)
 
-    def _verify_init_locked(self) -> _Startup | None:
+    def _verify_init_locked(self) -> Startup | None:
         """Decide how an UNINITIALIZED pool comes to its threads, and publish INITIALIZED.
 
         Upstream: redisearch_thpool_verify_init, deps/thpool/thpool.c. Two departures. Upstream sends an admin job to
@@ -114,7 +133,9 @@ class Thpool(ThpoolResizing):
         wanted, alive = pool.num_threads, pool.free_threads_locked()
         if wanted == 0:
             return None
-        wait = pool.rt.current().ident not in pool.member_tasks
+        wait = pool.rt.current().ident not in pool.member_tasks or NO_WORKER_MARK in self._faults
+        if STATE_READ_OUTSIDE_LOCK in self._faults:
+            return Startup(None, None, wait, undecided=True)
         pool.state.value = INITIALIZED
         broadcast = None
         if alive:
@@ -122,9 +143,35 @@ class Thpool(ThpoolResizing):
             states = [ThreadState.RUNNING] * again + [ThreadState.TERMINATE_ASAP] * (alive - again)
             broadcast = self._crew.broadcast_locked("run again", states, caller_waits=wait, every=True)
         starts = self._crew.reserve_locked(wanted - alive) if alive < wanted else None
-        return _Startup(broadcast, starts, wait)
+        return Startup(broadcast, starts, wait)
 
-    def _carry_out(self, startup: _Startup) -> None:
+    def _verify_init_outside(self, wait: bool) -> None:
+        """Fault "state-read-outside-lock": decide after the push, without the lock; INITIALIZED comes last.
+
+        Upstream: redisearch_thpool_verify_init before PR 10671, deps/thpool/thpool.c. A thread is alive there from its
+        first instruction.
+        """
+        pool, crew = self._pool, self._crew
+        if pool.state.value == INITIALIZED:
+            return
+        wanted, alive = pool.num_threads, len(pool.member_tasks)
+        if alive:
+            again = min(alive, wanted)
+            states = [ThreadState.RUNNING] * again + [ThreadState.TERMINATE_ASAP] * (alive - again)
+            with pool.lock:
+                broadcast = crew.broadcast_locked("run again", states, caller_waits=wait, every=False)
+            if wait:
+                broadcast.wait()
+        if alive < wanted:
+            with pool.lock:
+                starts = crew.reserve_locked(wanted - alive)
+            crew.bring_up(starts, wait)
+        pool.state.value = INITIALIZED
+
+    def _carry_out(self, startup: Startup) -> None:
+        if startup.undecided:
+            self._verify_init_outside(startup.wait)
+            return
         pool, broadcast, starts = self._pool, startup.broadcast, startup.starts
         told = broadcast.num_jobs if broadcast else 0
         new = len(starts.threads) if starts else 0
@@ -175,8 +222,7 @@ class Thpool(ThpoolResizing):
         pool = self._pool
         pool.paused = False
         pool.paused_by = None
-        pool.sleepers = 0
-        pool.has_jobs.notify_all()
+        pool.wake_all_locked()
 
     def drain(self, timeout_ms: int, yield_cb: Callable[[Any], object] | None, ctx: Any, threshold: int) -> None:
         """While more than `threshold` jobs are queued or in progress: sleep timeout_ms, then call ``yield_cb(ctx)``.

@@ -62,6 +62,9 @@ class PoolState:
         self.sleepers = 0
         self.paused = False
         self.paused_by: Task | None = None
+        # Of a pool by number (`thpool_by_number`) only; all_leave: its end has come.
+        self.by_number = False
+        self.all_leave = False
         self.total_jobs_done = 0
         self.members: tuple[ThreadCtx, ...] = ()
         self.member_tasks: frozenset[int] = frozenset()
@@ -88,11 +91,25 @@ class PoolState:
         """
         if self.sleepers:
             if num_jobs > 1:
-                self.sleepers = 0
-                self.has_jobs.notify_all()
+                self.wake_all_locked()
             else:
                 self.sleepers -= 1
                 self.has_jobs.notify()
+
+    def wake_all_locked(self) -> None:
+        """Have every sleeping thread look again. Thread: any, lock held."""
+        self.sleepers = 0
+        self.has_jobs.notify_all()
+
+    def surplus_locked(self) -> bool:
+        """Whether a thread of a pool by number leaves instead of taking a job: there are more than wanted, and if none
+        is wanted, nothing is queued. Thread: any, lock held.
+        """
+        if self.all_leave:
+            return True
+        if len(self.members) <= self.num_threads:
+            return False
+        return self.num_threads > 0 or not self.queues.length_locked()
 
     def enter_locked(self, ctx: ThreadCtx, task: Task) -> None:
         """A thread has begun to run: from now on it counts as a worker of this pool. Thread: that one, lock held."""
@@ -109,6 +126,8 @@ class PoolState:
     def forget_locked(self, ctx: ThreadCtx) -> None:
         """Take a context off the list of threads. Thread: any, lock held."""
         self.members = tuple(member for member in self.members if member is not ctx)
+        if self.by_number and len(self.members) < max(self.num_threads, 1) and self.state.value == INITIALIZED:
+            self.state.value = UNINITIALIZED
         if ctx.task is not None:
             self.member_tasks = self.member_tasks - {ctx.task.ident}
             self.ended = [task for task in self.ended if task.alive]
@@ -147,7 +166,8 @@ class PoolState:
 
     def who_leaves(self) -> Sequence[Holder]:
         """What a wait for threads to leave waits for: those that have been told to."""
-        told = self._tasks(tuple(member for member in self.members if member.state is not ThreadState.RUNNING))
+        by_number = self.by_number
+        told = self._tasks(tuple(m for m in self.members if by_number or m.state is not ThreadState.RUNNING))
         return told or ["nobody: no thread has been told to leave"]
 
     def who_must_meet(self, broadcast: Broadcast) -> Sequence[Task]:

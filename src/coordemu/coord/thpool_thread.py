@@ -12,6 +12,9 @@ A thread that leaves because the queues are empty finds them empty, leaves the c
 threads within one critical section: whoever counts threads under the lock, to send each an admin job, never counts
 one too many.
 
+In a pool by number (`coordemu.coord.thpool_by_number`) there are no admin jobs and no states: in the place of its state
+the thread looks at the number of threads wanted. What was said of the critical section holds there too.
+
 Thread: the pool's own; `coordemu.coord.thpool_crew` spawns it.
 Upstream: thread_do, deps/thpool/thpool.c.
 Left out: upstream's random number in the thread's name, its debug line per iteration.
@@ -38,8 +41,11 @@ def thread_do(pool: PoolState, ctx: ThreadCtx, starts: Starts) -> None:
     if all_run:
         starts.event.set()
     pool.log("verbose", f"thread {ctx.name} runs")
-    _pull_and_execute(pool, ctx)
-    pool.log("verbose", f"thread {ctx.name} has left: {ctx.state.value}")
+    if pool.by_number:
+        _pull_while_wanted(pool, ctx)
+    else:
+        _pull_and_execute(pool, ctx)
+    pool.log("verbose", f"thread {ctx.name} has left: {'surplus' if pool.by_number else ctx.state.value}")
 
 
 def _pull_and_execute(pool: PoolState, ctx: ThreadCtx) -> None:
@@ -82,5 +88,42 @@ def _pull_and_execute(pool: PoolState, ctx: ThreadCtx) -> None:
             pool.total_jobs_done += 1
             if kind == KIND_TICKET:
                 queues.done_locked(kind)
+    pool.leave_locked(ctx)
+    release()
+
+
+def _pull_while_wanted(pool: PoolState, ctx: ThreadCtx) -> None:
+    queues, in_progress = pool.queues, pool.num_jobs_in_progress
+    pull, acquire, release, sleep = queues.pull_locked, pool.lock.acquire, pool.lock.release, pool.has_jobs.wait
+    counted = False  # is a job of this thread counted as in progress?
+    acquire()
+    while True:
+        # Here the lock is held, and a job that was counted is finished.
+        pulled = None
+        while not pool.surplus_locked():
+            if not pool.paused and (pulled := pull()) is not None:
+                break
+            if counted:
+                in_progress.value -= 1
+                counted = False
+            pool.sleepers += 1
+            sleep()
+        if pulled is None:
+            break
+        if not counted:
+            in_progress.value += 1
+            counted = True
+        release()
+        kind, (job, arg) = pulled
+        try:
+            job(arg)
+        except Exception as exc:
+            pool.job_failed(ctx, job, exc)
+        acquire()
+        pool.total_jobs_done += 1
+        if kind == KIND_TICKET:
+            queues.done_locked(kind)
+    if counted:
+        in_progress.value -= 1
     pool.leave_locked(ctx)
     release()

@@ -11,6 +11,9 @@ How the difference is carried out is the `reduce` argument:
     fewer         remove_threads(difference)                   schedule_config_reduce_threads_job(difference)
     more          add_threads(difference)                      add_threads(difference)
 
+A third, "by-number", is not upstream's: it needs a pool of its own (`coordemu.coord.thpool_by_number`), in which every
+change is one number stored, up or down, paused or not, and nobody waits.
+
 Thread: main, but for `add_work`, the numbers and `threads` (any).
 Upstream: src/util/workers.c. Left out: the notice to the vector library of the pool's size, the deferred shrink after
 an operation and that of a paused pool (both 2026; a paused pool refuses to shrink here), MIN_MAINTENANCE_WORKERS.
@@ -22,8 +25,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from coordemu.coord.config import Config
+from coordemu.coord.history import SYNC_REDUCE
 from coordemu.coord.thpool import Thpool
 from coordemu.coord.thpool_admin import ThpoolError, ThpoolPaused
+from coordemu.coord.thpool_by_number import ThpoolByNumber
 from coordemu.coord.thpool_queue import HIGH
 from coordemu.coord.thpool_state import Log
 from coordemu.coord.thpool_stats import ThpoolStats
@@ -35,6 +40,7 @@ YIELDS_PER_LOG = 10
 
 REDUCE_SYNC = "sync"
 REDUCE_ASYNC = "async"
+REDUCE_BY_NUMBER = "by-number"
 
 
 class WorkersThreadPool:
@@ -42,11 +48,20 @@ class WorkersThreadPool:
 
     rt: the runtime.  config: WORKERS and MIN_OPERATION_WORKERS are read at each change, the tickets once.  log:
     called with (level, line) from any thread.  yield_cb: lets the server process client commands, called with the
-    drain's ctx; None: the drain only waits.
+    drain's ctx; None: the drain only waits.  by_number: have the pool whose threads obey a number.  faults: historical
+    faults that are on (`coordemu.coord.history`); with any of them the pool is upstream's.
     Upstream: workersThreadPool_CreatePool, src/util/workers.c.
     """
 
-    def __init__(self, rt: Runtime, config: Config, log: Log, yield_cb: Callable[[Any], object] | None = None) -> None:
+    def __init__(
+        self,
+        rt: Runtime,
+        config: Config,
+        log: Log,
+        yield_cb: Callable[[Any], object] | None = None,
+        by_number: bool = False,
+        faults: frozenset[str] = frozenset(),
+    ) -> None:
         self._rt = rt
         self._config = config
         self._log = log
@@ -54,7 +69,10 @@ class WorkersThreadPool:
         self._yields = 0
         self._events = 0
         self._changes = 0
-        self._pool = Thpool(rt, config.workers, config.workers_priority_bias_threshold, log, POOL_NAME)
+        self.faults = faults
+        size, tickets = config.workers, config.workers_priority_bias_threshold
+        self._by_number = ThpoolByNumber(rt, size, tickets, log, POOL_NAME) if by_number and not faults else None
+        self._pool: Thpool = self._by_number or Thpool(rt, size, tickets, log, POOL_NAME, faults)
         if config.workers:
             log("notice", f"workers threadpool enabled, size {config.workers}")
         else:
@@ -67,6 +85,11 @@ class WorkersThreadPool:
     def pool(self) -> Thpool:
         """The pool itself."""
         return self._pool
+
+    @property
+    def by_number(self) -> bool:
+        """Whether the pool's threads obey a number, rather than admin jobs."""
+        return self._by_number is not None
 
     @property
     def num_threads(self) -> int:
@@ -116,27 +139,32 @@ class WorkersThreadPool:
     def set_num_workers(self, reduce: str = REDUCE_ASYNC) -> int:
         """Bring the pool to the number wanted. Returns that number.
 
-        reduce: "sync" or "async", see the table above; ValueError otherwise.  Raises ThpoolPaused when threads would
-        have to go from a paused pool; nothing is changed then.  Thread: main.  May block: growing until the new
-        threads run; shrinking only with "sync", until every thread concerned has finished its current job.
+        reduce: "sync", "async" or "by-number", see the table above; ValueError otherwise.  A pool by number is changed
+        in its own way whatever is said here; upstream's takes "by-number" for "async", and fault "sync-reduce" makes
+        everything "sync".  Raises ThpoolPaused when threads would have to go from a paused pool of upstream's; nothing
+        is changed then.  Thread: main.  May block, but for a pool by number: growing until the new threads run;
+        shrinking only with "sync", until every thread concerned has finished its current job.
         Upstream: workersThreadPool_SetNumWorkers, src/util/workers.c.
         """
-        if reduce not in (REDUCE_SYNC, REDUCE_ASYNC):
-            raise ValueError(f"reduce {reduce!r} is neither {REDUCE_SYNC!r} nor {REDUCE_ASYNC!r}")
-        pool = self._pool
+        if reduce not in (REDUCE_SYNC, REDUCE_ASYNC, REDUCE_BY_NUMBER):
+            raise ValueError(f"reduce {reduce!r} is none of {REDUCE_SYNC!r}, {REDUCE_ASYNC!r}, {REDUCE_BY_NUMBER!r}")
+        if SYNC_REDUCE in self.faults:
+            reduce = REDUCE_SYNC
+        pool, by_number = self._pool, self._by_number
+        how = reduce if by_number is None else REDUCE_BY_NUMBER
         wanted, now = self.target_num_workers(), pool.num_threads
         if wanted == now:
             return now
-        if wanted < now and pool.paused and pool.is_initialized:
+        if wanted < now and pool.paused and pool.is_initialized and by_number is None:
             raise ThpoolPaused("the workers are paused: their number can't be reduced")
-        what = f"{now} -> {wanted}, {reduce}"
+        what = f"{now} -> {wanted}, {how}"
         self._rt.trace("workersThreadPool_SetNumWorkers", "WorkersThreadPool.set_num_workers", what)
         self._log("notice", f"changing the workers threadpool from {now} to {wanted} threads")
         self._changes += 1
-        if wanted > now:
+        if by_number is not None:
+            by_number.set_num_threads(wanted)
+        elif wanted > now:
             pool.add_threads(wanted - now)
-            if now == 0:
-                self._log("notice", f"workers threadpool enabled, size {wanted}")
         elif reduce == REDUCE_SYNC:
             if wanted == 0:
                 pool.terminate_when_empty()
@@ -145,6 +173,8 @@ class WorkersThreadPool:
             pool.schedule_config_reduce_threads_job(now - wanted, when_empty=wanted == 0)
         if wanted == 0:
             self._log("notice", f"workers threadpool disabled, size was {now}")
+        elif now == 0:
+            self._log("notice", f"workers threadpool enabled, size {wanted}")
         return wanted
 
     def add_work(self, fn: Callable[[Any], object], arg: Any, priority: str = HIGH) -> None:

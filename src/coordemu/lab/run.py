@@ -3,7 +3,8 @@
 Role: the experiment itself. Start shards and coordinator, put them under load, send the CONFIG SETs, watch, end the
 load, wait for what is outstanding, judge. It never waits without a limit. A run that hung, or lost queries, leaves
 threads that wait for ever and can't be ended; then `clean` is False, and the caller (`coordemu.lab.child_main`) ends
-the process.
+the process. In the simulator (`coordemu.lab.sim_run`) it is the same run; only its shards and what counts its
+resources are others.
 
 Thread: the caller's, the lab's. Blocks for the length of the run. Upstream: the regression test of MOD-11658.
 Left out: printing (`coordemu.report`), and running in a child (`coordemu.lab.child`).
@@ -11,7 +12,8 @@ Left out: printing (`coordemu.report`), and running in a child (`coordemu.lab.ch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from coordemu.coord.conn_handshake import pack_command
 from coordemu.coord.conn_options import ConnOptions
@@ -20,7 +22,7 @@ from coordemu.coord.endpoint import MREndpoint
 from coordemu.coord.resize_policy import ResizePolicy
 from coordemu.coord.resize_record import JournalEntry, Resize
 from coordemu.lab.load import QueryLoad
-from coordemu.lab.machine import count_resources, count_threads, describe_machine
+from coordemu.lab.machine import Counter, Fleet, ProcessCounter, describe_machine
 from coordemu.lab.operator import Operator, OperatorError, OperatorGaveUp
 from coordemu.lab.prober import PingProber
 from coordemu.lab.result import Result
@@ -31,7 +33,6 @@ from coordemu.lab.watch import HangWatch
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Runtime, Task
 from coordemu.runtime.wait_for import chain_from, edges
 from coordemu.shards.shard_command import query_command
-from coordemu.shards.shard_fleet import ShardFleet
 from coordemu.shards.shard_url import parse_shard_url
 
 CONNECT_LIMIT_NS = 5 * NS_PER_S
@@ -52,15 +53,21 @@ class LabRun:
         rt: Runtime,
         scenario: Scenario,
         policy: ResizePolicy,
-        fleet: ShardFleet,
+        fleet: Fleet,
         progress: Callable[[str], None] | None = None,
+        counter: Counter | None = None,
+        surroundings: Mapping[str, Any] | None = None,
     ) -> None:
-        """fleet: started shards; the caller stops them.  progress: called with a line now and then."""
+        """fleet: started shards; the caller stops them.  progress: called with a line now and then.  counter: of the
+        resources that are given back at the end, None for this process's.  surroundings: facts for the result's
+        `machine`."""
         self._rt = rt
         self._scenario = scenario
         self._policy = policy
         self._fleet = fleet
         self._progress = progress or (lambda line: None)
+        self._counter = counter or ProcessCounter()
+        self._surroundings = dict(surroundings or {})
         self._config_set_ms: list[float | None] = []
         self._config_set_error = ""
         self._sent_ns = 0
@@ -71,7 +78,7 @@ class LabRun:
     def carry_out(self) -> Result:
         """Do it all. Raises ShardsUnreachable when the shards can't be reached. Blocks for the length of the run."""
         scenario, rt = self._scenario, self._rt
-        before = count_resources()
+        before = self._counter.count()
         coordinator = self._start_coordinator()
         prober = PingProber(rt, coordinator.host.address, scenario.ping_interval_ms)
         load = QueryLoad(rt, coordinator.host.address, scenario, rt.random)
@@ -89,11 +96,9 @@ class LabRun:
             return result
         coordinator.stop()
         self.clean = True
-        # A joined thread is still the kernel's for a moment.
-        rt.poll_until(
-            lambda: count_threads() <= before["threads"], NS_PER_MS, "ended threads to go", THREADS_GONE_LIMIT_NS
-        )
-        return self._with_resources(result, before, count_resources())
+        counter = self._counter
+        rt.poll_until(lambda: counter.settled(before), NS_PER_MS, "ended threads to go", THREADS_GONE_LIMIT_NS)
+        return self._with_resources(result, before, counter.count())
 
     # ---- phases
 
@@ -281,7 +286,7 @@ class LabRun:
                 f"{level}: {line}" for level, line in list(coordinator.logs)[-100:] if level in ("warning", "notice")
             ),
             resources={"before": before},
-            machine=describe_machine(),
+            machine={**describe_machine(), **self._surroundings},
         )
 
     def _resize_to_tell(self, history: list[Resize]) -> Resize | None:

@@ -16,6 +16,8 @@ PLAIN_WIDTH = 132
 
 VERDICT_STYLE = {
     "healthy": "green",
+    "passed": "green",
+    "stopped": "yellow",
     "degraded": "yellow",
     "refused": "yellow",
     "unresponsive": "red",
@@ -37,5 +39,5 @@ def progress() -> Console:
 
 
 def verdict_markup(verdict: str) -> str:
-    """The verdict's word in its colour, as rich markup."""
-    return f"[{VERDICT_STYLE[verdict]}]{verdict}[/]"
+    """The verdict's word in its colour, as rich markup; one that only the simulator has is a failure."""
+    return f"[{VERDICT_STYLE.get(verdict, 'bold red')}]{verdict}[/]"

@@ -4,6 +4,8 @@ Role: reconnect delays, connect time-outs, a drain's deadline and poll. A timer 
 leaves its old entry in the heap, where it is recognised as stale when its turn comes; the heap is rebuilt when
 more than half of it is stale. Bound: twice the armed timers, plus 64.
 
+The clock is the heap's maker's: the system's on threads, virtual time in the simulator.
+
 Thread: the loop's, or any while the loop does not run. Upstream: uv_timer_t, and libuv's timer heap. Left out:
 a coarse clock cached per turn (deadlines are read from the clock itself, in nanoseconds).
 """
@@ -12,7 +14,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from time import monotonic_ns
 from typing import Protocol
 
 STALE_ALLOWED = 64
@@ -27,11 +28,15 @@ class TimerOwner(Protocol):
 
 
 class TimerHeap:
-    """Armed timers by deadline; those with equal deadlines in the order of their arming. Thread: the loop's."""
+    """Armed timers by deadline; those with equal deadlines in the order of their arming. Thread: the loop's.
 
-    __slots__ = ("_armed", "_entries", "_next_key")
+    now_ns: reads the clock.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_armed", "_entries", "_next_key", "now_ns")
+
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self.now_ns = now_ns
         self._entries: list[tuple[int, int, LoopTimer]] = []
         self._armed = 0
         self._next_key = 1
@@ -72,7 +77,7 @@ class TimerHeap:
         """
         if self.next_deadline_ns() is None:
             return 0
-        now_ns = monotonic_ns()
+        now_ns = self.now_ns()
         newest = self._next_key
         count = 0
         while True:
@@ -121,7 +126,8 @@ class LoopTimer:
             raise ValueError(f"timer {self.name!r} with delay {delay_ns} ns, repeat {repeat_ns} ns")
         self._owner.check_usable()
         self._repeat_ns = repeat_ns
-        self._heap.arm(self, monotonic_ns() + delay_ns)
+        heap = self._heap
+        heap.arm(self, heap.now_ns() + delay_ns)
 
     def stop(self) -> None:
         """Disarm. Idempotent. Upstream: uv_timer_stop."""

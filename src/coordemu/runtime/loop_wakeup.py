@@ -1,4 +1,4 @@
-"""LoopWakeup and LoopAsync: how other threads wake a loop.
+"""SentHandles, LoopWakeup and LoopAsync: how other threads wake a loop.
 
 Role: the work queue, the topology update and the shutdown reach the I/O thread through an async handle. A send
 puts the handle in a queue and, only when the loop really sits in its poll, writes to an eventfd; while the loop
@@ -16,27 +16,60 @@ from __future__ import annotations
 
 import os
 from _thread import RLock
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
 
-class LoopWakeup:
-    """The queue of sent handles of one loop, and its eventfd (`fd`)."""
+class SentHandles(ABC):
+    """The queue of sent handles of one loop. `wake_ups`: how often its poll was ended by a wake-up."""
 
-    __slots__ = ("_closed", "_guard", "_polling", "_sent", "_written", "fd")
+    __slots__ = ("_sent", "wake_ups")
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._guard = RLock()  # reentrant: a signal handler may call stop while its thread is in here
-        self._polling = False
-        self._written = False
-        self._closed = False
         self._sent: deque[LoopAsync] = deque()
+        self.wake_ups = 0
+
+    def __len__(self) -> int:
+        return len(self._sent)
 
     def send(self, handle: LoopAsync) -> None:
         """Queue a handle and wake the loop. Thread: any. Never blocks."""
         self._sent.append(handle)
         self.wake()
+
+    @abstractmethod
+    def wake(self) -> None:
+        """End the loop's poll, if it sits in one. Thread: any. Never blocks."""
+
+    def run_sent(self) -> int:
+        """Call back the handles that are queued now. Returns how many. One that is sent meanwhile waits its turn."""
+        count = 0
+        for _ in range(len(self._sent)):
+            try:
+                handle = self._sent.popleft()
+            except IndexError:  # a nested turn was faster
+                break
+            count += handle.fire()
+        return count
+
+    def close(self) -> None:
+        """Forget the queue. Thread: the loop's."""
+        self._sent.clear()
+
+
+class LoopWakeup(SentHandles):
+    """The queue with an eventfd (`fd`), which is a source of the loop's poller."""
+
+    __slots__ = ("_closed", "_guard", "_polling", "_written", "fd")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._guard = RLock()  # reentrant: a signal handler may call stop while its thread is in here
+        self._polling = False
+        self._written = False
+        self._closed = False
 
     def wake(self) -> None:
         """End the loop's poll, if it sits in one. Thread: any. Never blocks."""
@@ -56,33 +89,27 @@ class LoopWakeup:
         """Senders need not write any more."""
         self._polling = False
 
-    def run_sent(self) -> int:
-        """Call back the handles that are queued now. Returns how many. One that is sent meanwhile waits its turn."""
-        count = 0
-        for _ in range(len(self._sent)):
-            try:
-                handle = self._sent.popleft()
-            except IndexError:  # a nested turn was faster
-                break
-            count += handle.fire()
-        return count
+    def on_events(self, _mask: int) -> int:
+        """The poller's report of a write. No callback by itself: 0. Thread: the loop's."""
+        self.wake_ups += 1
+        return 0
 
     def close(self) -> None:
         """Close the eventfd and forget the queue. Thread: the loop's."""
         with self._guard:
             self._closed = True
-            self._sent.clear()
+            super().close()
             os.close(self.fd)
 
 
 class LoopAsync:
     """One wake-up handle. Made by `Loop.async_handle`."""
 
-    __slots__ = ("_callback", "_closed", "_pending", "_wakeup", "name")
+    __slots__ = ("_callback", "_closed", "_pending", "_sent", "name")
 
-    def __init__(self, wakeup: LoopWakeup, callback: Callable[[], None], name: str) -> None:
+    def __init__(self, sent: SentHandles, callback: Callable[[], object], name: str) -> None:
         self.name = name
-        self._wakeup = wakeup
+        self._sent = sent
         self._callback = callback
         self._pending = False
         self._closed = False
@@ -94,7 +121,7 @@ class LoopAsync:
         """
         if not self._pending and not self._closed:
             self._pending = True
-            self._wakeup.send(self)
+            self._sent.send(self)
 
     def fire(self) -> int:
         """Call back if a send waits: 1, else 0. Thread: the loop's; called by the queue alone."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from coordemu.runtime import base, wait_for
 from coordemu.runtime.base import T
+from coordemu.runtime.runtime_base import RuntimeBase
 from coordemu.runtime.sim_cell import SimCell
 from coordemu.runtime.sim_core import SimCore
 from coordemu.runtime.sim_lock import SimCondition, SimLock
@@ -32,8 +33,6 @@ from coordemu.runtime.sim_poll import drain_wait, poll_until
 from coordemu.runtime.sim_schedule import RunOn, Schedule, Strategy
 from coordemu.runtime.sim_sync import SimBarrier, SimEvent, SimSemaphore
 from coordemu.runtime.sim_task import SimTask
-from coordemu.runtime.threads import Chance
-from coordemu.runtime.trace_ring import TraceRing
 
 CLOCKS = ("idle", "explored")
 MAX_STEPS = 2_000_000
@@ -41,7 +40,7 @@ MAX_STEPS = 2_000_000
 ORPHAN_LIMIT_NS = 60 * base.NS_PER_S
 
 
-class SimRuntime:
+class SimRuntime(RuntimeBase):
     """One laboratory's runtime, for one run.
 
     strategy: who takes each step; None keeps to a task until it cannot go on.  seed: of `random`.
@@ -62,6 +61,7 @@ class SimRuntime:
         latency_ns: int = LATENCY_NS,
         chances: float = 0.0,
     ) -> None:
+        super().__init__(seed)
         if clock not in CLOCKS:
             raise ValueError(f"clock {clock!r} is none of {', '.join(CLOCKS)}")
         if max_steps < 1 or latency_ns < 0:
@@ -73,9 +73,6 @@ class SimRuntime:
         self.core.find_stuck = self._find_stuck
         self.network = SimNetwork(self.core, latency_ns)
         self._clock = clock
-        self._seed = seed
-        self._random = Chance(seed)
-        self._ring = TraceRing()
 
     # -- what a search needs
 
@@ -111,9 +108,10 @@ class SimRuntime:
         stacks: dict[str, list[str]] = {}
         chains: tuple[wait_for.Chain, ...] = ()
         if kind not in ("done", "paused"):
-            wait_for_text = wait_for.render(self)
-            stacks = {task.key: task.call_stack() for task in core.tasks()}
-            chains = tuple(wait_for.chain_from(self, task) for task in core.tasks())
+            tasks = core.tasks()
+            chains = tuple(wait_for.chains_from(self, tasks))
+            wait_for_text = wait_for.render_chains(self, tasks, chains)
+            stacks = {task.key: task.call_stack() for task in tasks}
             if kind == DEADLOCK:
                 error = SimDeadlock(wait_for_text)
             elif kind == STEP_LIMIT:
@@ -134,29 +132,25 @@ class SimRuntime:
     def _find_stuck(self) -> bool:
         """Whether a task waits in a cycle, or has waited for nobody for a minute, and no time limit changes that."""
         tasks = self.core.tasks()
+        waiting = [task for task in tasks if task.waiting_on is not None and not task.limited]
+        if not waiting:
+            return False
         # Chains bear names, which several tasks may share.
         limited = {task.name for task in tasks if task.limited} - {task.name for task in tasks if not task.limited}
-        for task in tasks:
-            if task.waiting_on is not None and not task.limited:
-                chain = wait_for.chain_from(self, task)
-                stuck = chain.kind == wait_for.CYCLE
-                if chain.kind == wait_for.ORPHAN:
-                    # Without words about it, "nobody" may only mean that nobody was named.
-                    told = chain.steps[-1].startswith("nobody") or chain.sentence.endswith("has ended: an orphan")
-                    stuck = told and self.core.clock.now_ns - task.waiting_since_ns > ORPHAN_LIMIT_NS
-                if stuck and not limited.intersection(chain.steps):
-                    return True
+        for task, chain in zip(waiting, wait_for.chains_from(self, waiting), strict=True):
+            stuck = chain.kind == wait_for.CYCLE
+            if chain.kind == wait_for.ORPHAN:
+                # Without words about it, "nobody" may only mean that nobody was named.
+                told = chain.steps[-1].startswith("nobody") or chain.sentence.endswith("has ended: an orphan")
+                stuck = told and self.core.clock.now_ns - task.waiting_since_ns > ORPHAN_LIMIT_NS
+            if stuck and not limited.intersection(chain.steps):
+                return True
         return False
 
     @property
     def name(self) -> str:
         """ "sim"."""
         return "sim"
-
-    @property
-    def random(self) -> base.Random:
-        """The chance that layers may use; what a task draws depends on the schedule alone."""
-        return self._random
 
     # -- clock
 
@@ -239,25 +233,9 @@ class SimRuntime:
         """A loop; close it when done."""
         return SimLoop(self.core, self.network, name)
 
-    # -- what happened
-
-    def trace(self, upstream: str, ours: str, detail: str = "") -> None:
-        """Record a step with time and task. Bounded: the newest 65,536 are kept. No schedule point."""
-        self._ring.record(self.core.clock.now_ns, self.core.current.name, upstream, ours, detail)
-
-    def trace_events(self) -> Sequence[base.TraceEvent]:
-        """The steps that are kept, oldest first."""
-        return self._ring.events()
-
     def statistics(self) -> dict[str, int]:
         """tasks (alive), steps, trace_kept, trace_recorded."""
-        ring = self._ring.statistics()
-        return {
-            "tasks": len(self.core.tasks()),
-            "steps": len(self.core.steps),
-            "trace_kept": ring["kept"],
-            "trace_recorded": ring["recorded"],
-        }
+        return super().statistics() | {"steps": len(self.core.steps)}
 
     def __repr__(self) -> str:
         return f"<SimRuntime {self.core.strategy.name}, clock {self._clock}, {self.core!r}>"

@@ -41,7 +41,10 @@ class SimCell(Generic[T]):
 
     @value.setter
     def value(self, new: T) -> None:
-        self._write_step()
+        core = self._core
+        core.point(self._write)
+        if core.log is not None:
+            core.log.append((self.uid, WRITE))
         self._value = new
 
     def _write_step(self) -> None:

@@ -18,21 +18,23 @@ where a search begins need not be searched. `pick` is for what is neither an ord
 waiter a notification wakes, how much of a delivery is read; the strategy decides, and the record has it as a step.
 
 Thread: one OS thread; a second one must not enter. Upstream: none. Left out: choosing (`sim_schedule`), time
-(`sim_clock`), spurious wake-ups. Bounds: `max_steps` steps; the record has a pair for each.
+(`sim_clock`). Bounds: `max_steps` steps; the record has a pair for each.
 """
 
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import NoReturn
 
 from greenlet import getcurrent, greenlet
 
 from coordemu.runtime.base import NS_PER_S, Waitable
 from coordemu.runtime.sim_clock import Due, SimClock
+from coordemu.runtime.sim_enabled import EnabledSet
 from coordemu.runtime.sim_greenlets import Play, borrow
 from coordemu.runtime.sim_poll import Poller
 from coordemu.runtime.sim_schedule import CLOCK_NAME, PICK_KEY, SimDivergence, Step, Strategy
@@ -44,17 +46,20 @@ log = logging.getLogger("coordemu")
 QUIET_LIMIT_NS = 60 * NS_PER_S
 # Between two looks for tasks that are stuck while time limits still tick.
 STUCK_LOOK_NS = NS_PER_S
+# A run has so many spurious wake-ups at most, or a loop around a wait might never end.
+SPURIOUS_LIMIT = 50
 
 
-class SimCore:
+class SimCore(EnabledSet):
     """The state of a run. strategy: who chooses.  explored: the clock's advance is a choice like any other."""
 
     def __init__(self, strategy: Strategy, explored: bool, stop_on_error: bool, max_steps: int) -> None:
+        super().__init__()
         self.strategy = strategy
         self.clock = SimClock()
         self.steps: list[Step] = []
         self.dead = False
-        self.activity = 0  # steps that may have changed something
+        self.looks = 0  # steps that can't have changed anything
         self.pollers: dict[Poller, None] = {}
         self.find_stuck: Callable[[], bool] = bool
         self.end: tuple[str, BaseException | None] | None = None
@@ -65,12 +70,12 @@ class SimCore:
         # For `footprints`: before these steps (by index) time has passed, and with it every order was settled.
         self.time_passed_at: list[int] = []
         self.chances = 0.0
-        self._uids = 0
+        self.spurious_left = SPURIOUS_LIMIT
+        # A number for an object that steps touch; the same in every run of a schedule.
+        self.new_uid: Callable[[], int] = count(1).__next__
         self._stop_on_error = stop_on_error
         self._max_steps = max_steps
         self._choose = strategy.choose
-        self._enabled: list[Actor] = []
-        self._numbers: list[int] = []
         self._made = 0
         self._calm_steps = 0
         self._passed: Actor | None = None
@@ -86,28 +91,26 @@ class SimCore:
         self._clock_actor = self.register(Actor(CLOCK_NAME, self._tick)) if explored else None
         if self._clock_actor is not None:
             self._clock_actor.polling = True
+            self._clock_actor.label = "advance"
 
     # -- what is touched
-
-    def new_uid(self) -> int:
-        """A number for an object that steps touch; the same in every run of a schedule."""
-        self._uids += 1
-        return self._uids
 
     def record_footprints(self) -> None:
         """Keep what each step from now on touches."""
         self.footprints = []
         self.log = []
 
-    def pick(self, count: int, label: str) -> int:
+    def pick(self, count: int, label: str, share: float | None = None) -> int:
         """One of 0 .. count - 1, which the strategy chooses and the record keeps. 0 is the plain case.
 
-        Without chances (`SimCore.chances` 0), in a calm stretch and outside of a run it is 0.
+        share: how often, about, it should be another; None: `SimCore.chances`. With 0, in a calm stretch and outside
+        of a run it is 0, and nothing is recorded.
         """
-        if count < 2 or self.calm or not self.chances or self._hub is None or self.dead:
+        share = self.chances if share is None else share
+        if count < 2 or self.calm or not share or self._hub is None or self.dead:
             return 0
         try:
-            chosen = self.strategy.pick(count, label, self.chances)
+            chosen = self.strategy.pick(count, label, share)
         except SimDivergence as error:
             self.diverge(error)
         self.steps.append((PICK_KEY, f"{label}: {chosen} of {count}"))
@@ -144,21 +147,10 @@ class SimCore:
         """Those that have not ended, in the order of their making."""
         return list(self._tasks)
 
-    def enable(self, actor: Actor) -> None:
-        """It can take its step from now. Idempotent."""
-        if not actor.enabled:
-            actor.enabled = True
-            at = bisect_left(self._numbers, actor.number)
-            self._numbers.insert(at, actor.number)
-            self._enabled.insert(at, actor)
-
-    def disable(self, actor: Actor) -> None:
-        """It cannot, until it is enabled. Idempotent."""
-        if actor.enabled:
-            actor.enabled = False
-            at = bisect_left(self._numbers, actor.number)
-            del self._numbers[at]
-            del self._enabled[at]
+    @property
+    def activity(self) -> int:
+        """How many steps may have changed something."""
+        return len(self.steps) + self._calm_steps - self.looks
 
     # -- what primitives are made of
 
@@ -169,7 +161,17 @@ class SimCore:
             if self.calm and task.enabled and not self.dead:
                 return
             task.label = label
-            self._give_up_control(task)
+            # From here on as `_give_up_control`: a call less for what is done most.
+            if self.dead:
+                raise SimOver
+            chosen = self._next()
+            if chosen is not task:
+                if chosen is not None and chosen.greenlet is not None:
+                    chosen.greenlet.switch()
+                else:
+                    self._go(chosen)
+                if self.dead:
+                    raise SimOver
 
     def give_way(self, label: str) -> None:
         """A schedule point of a task that has nothing urgent."""
@@ -189,7 +191,9 @@ class SimCore:
         task = self.current
         if task is self.outside:
             raise RuntimeError(f"{label!r} would block, outside of any simulated task")
-        self.begin_wait(task, waitable)
+        task.waitable = waitable
+        task.since_ns = self.clock.now_ns
+        task.granted = task.expired = False
         task.label = label
         self.disable(task)
         due = None if timeout_ns is None else self.arm_expiry(task, timeout_ns)
@@ -205,12 +209,6 @@ class SimCore:
         task.waitable = waitable
         task.since_ns = self.clock.now_ns
         task.granted = task.expired = False
-
-    def begin_blocked(self, task: SimTask) -> None:
-        """What the task could have taken is gone; it waits from now on."""
-        if task.enabled:
-            task.since_ns = self.clock.now_ns
-            self.disable(task)
 
     def arm_expiry(self, task: SimTask, timeout_ns: int) -> Due:
         """Have the task's time run out, which enables it."""
@@ -230,7 +228,6 @@ class SimCore:
     def arm(self, at_ns: int, call: Callable[[], None], soft: bool = False) -> Due:
         """An entry of the clock's."""
         if self._clock_actor is not None:
-            self._clock_actor.label = "advance"
             self.enable(self._clock_actor)
         return self.clock.arm(at_ns, call, soft)
 
@@ -248,7 +245,6 @@ class SimCore:
     def _next(self) -> SimTask | None:
         """Choose and record; None when the run is over or paused."""
         enabled = self._enabled
-        outside = self.outside
         while True:
             if not enabled:
                 if not self._pass_time():
@@ -256,34 +252,30 @@ class SimCore:
                 continue
             if self.calm:
                 chosen = self._last = self._run_on()
-                if not chosen.polling:
-                    self.activity += 1
                 self._calm_steps += 1
-                if self._calm_steps >= self._max_steps:
-                    self.end = ("step limit", None)
-                    return None
+                taken = self._calm_steps
             else:
                 try:
-                    chosen = self._choose(enabled, self._last)
+                    chosen = self._last = self._choose(enabled, self._last)
                 except SimDivergence as error:
                     self.end = ("diverged", error)
                     return None
-                self._last = chosen
                 steps = self.steps
                 steps.append((chosen.key, chosen.label))
+                taken = len(steps)
                 if self.footprints is not None:
                     self.log = []
                     self.footprints.append(self.log)
-                if not chosen.polling:
-                    self.activity += 1
-                if len(steps) >= self._max_steps:
-                    self.end = ("step limit", None)
-                    return None
-            if chosen.act is None:
-                assert isinstance(chosen, SimTask)
-                self.current = chosen
-                return chosen
-            self.current = outside
+            if chosen.polling:
+                self.looks += 1
+            if taken >= self._max_steps:
+                self.end = ("step limit", None)
+                return None
+            task = chosen.task
+            if task is not None:
+                self.current = task
+                return task
+            self.current = self.outside
             chosen.act()
             if self.end is not None:
                 return None
@@ -295,24 +287,20 @@ class SimCore:
         if last.enabled and last is not passed and last is not self._clock_actor:
             return last
         enabled = self._enabled
-        at = bisect_right(self._numbers, last.number)
-        for actor in (*enabled[at:], *enabled[:at]):
-            if actor is not self._clock_actor:
-                return actor
-        return enabled[0]
+        chosen = enabled[bisect_right(self._numbers, last.number) % len(enabled)]
+        # The clock, whose number is the lowest, goes only when nobody else can.
+        return enabled[1] if chosen is self._clock_actor and len(enabled) > 1 else chosen
 
     def _go(self, chosen: SimTask | None) -> None:
         if chosen is None:
             self.current = self.outside
             assert self._hub is not None
             self._hub.switch()
-            return
-        stack = chosen.greenlet
-        if stack is None:
-            stack = chosen.greenlet = borrow()
-            stack.switch(lambda: self._play(chosen))
+        elif chosen.greenlet is not None:
+            chosen.greenlet.switch()
         else:
-            stack.switch()
+            chosen.greenlet = borrow()
+            chosen.greenlet.switch(lambda: self._play(chosen))
 
     def _play(self, task: SimTask) -> greenlet | Play:
         """Run a task on a borrowed stack; returns what that plays then, or where the control goes."""
@@ -341,7 +329,10 @@ class SimCore:
             self.end = ("error", task.error)
         elif task is self.until:
             self.end = ("paused" if self._tasks else "done", None)
-        chosen = None if self.end is not None else self._next()
+        chosen = None
+        if self.end is None:
+            with suppress(SimOver):  # from a replay that does not fit, in a step of no task
+                chosen = self._next()
         if chosen is None:
             self.current = self.outside
             return self._hub

@@ -5,19 +5,20 @@ who takes it, late comers included (barging, as with a mutex); the moment that o
 Who was notified on a condition wants the lock from that moment on, and no longer the condition.
 
 Thread: the simulator's one; any of its tasks. Upstream: pthread_mutex_t and pthread_cond_t (deps/thpool), the module
-lock. Left out: spurious wake-ups, waking another than the longest waiting (both are legal for the real thing).
+lock. Chances (`SimCore.pick`): a notification wakes another than the longest waiting; a wait ends without one, at once
+or when another was meant. Left out: a spurious wake-up in the middle of a wait: it wants the lock like one at the
+beginning, and the schedule decides when either gets it.
 Bounds: one entry per waiting task.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 from coordemu.runtime.base import Holder, OwedBy
 from coordemu.runtime.sim_core import SimCore
 from coordemu.runtime.sim_task import ACQUIRE, READ, RELEASE, WRITE, SimTask
-from coordemu.runtime.thread_task import SCHEDULER
+from coordemu.runtime.waitables import SCHEDULER
 
 
 class SimLock:
@@ -42,38 +43,50 @@ class SimLock:
         core = self._core
         task = core.current
         if task is core.outside or (timeout_ns is not None and timeout_ns <= 0):
-            core.point(self._try)
-            if self.owner is None:
-                self.take(task)
-                return True
-            if core.log is not None:
-                core.log.append((self.uid, READ))
-            if timeout_ns is None:
-                raise RuntimeError(f"{self.acquire_label!r} would block, outside of any simulated task")
-            return False
-        core.begin_wait(task, self)
+            return self._try_acquire(task, timeout_ns)
+        if core.calm and self.owner is None and not core.dead:  # nobody else can go first
+            self.take(task)
+            return True
+        task.waitable = self
+        task.since_ns = core.clock.now_ns
+        task.granted = task.expired = False
+        wanting = self._wanting
         due = None if timeout_ns is None else core.arm_expiry(task, timeout_ns)
-        try:
-            return self._want(task)
-        finally:
-            if due is not None:
-                core.clock.cancel(due)
-
-    def _want(self, task: SimTask) -> bool:
-        core = self._core
-        self._wanting.append(task)
         if self.owner is not None:
             core.disable(task)
+        wanting.append(task)
         try:
             core.point(self.acquire_label)
         finally:
-            self._wanting.remove(task)
+            wanting.remove(task)
             task.waitable = None
-            task.deadline_ns = None
+            if due is not None:
+                task.deadline_ns = None
+                core.clock.cancel(due)
         if self.owner is not None:
             return False
-        self.take(task)
+        # As `take`.
+        self.owner = task
+        if core.log is not None:
+            core.log.append((self.uid, ACQUIRE))
+        if wanting:
+            core.block_all(wanting, core.clock.now_ns)
         return True
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def _try_acquire(self, task: SimTask, timeout_ns: int | None) -> bool:
+        core = self._core
+        core.point(self._try)
+        if self.owner is None:
+            self.take(task)
+            return True
+        if core.log is not None:
+            core.log.append((self.uid, READ))
+        if timeout_ns is None:
+            raise RuntimeError(f"{self.acquire_label!r} would block, outside of any simulated task")
+        return False
 
     def take(self, task: SimTask) -> None:
         """Make the task the owner; the others who want it have to wait."""
@@ -81,12 +94,14 @@ class SimLock:
         core = self._core
         if core.log is not None:
             core.log.append((self.uid, ACQUIRE))
-        for other in self._wanting:
-            if not other.expired:
-                core.begin_blocked(other)
+        if self._wanting:
+            core.block_all(self._wanting, core.clock.now_ns)
 
     def release(self) -> None:
         """Give it back. Raises RuntimeError when the caller is not the owner, and changes nothing then."""
+        self.__exit__()
+
+    def __exit__(self, *exc: object) -> None:
         owner = self.owner
         if owner is None or owner is not self._core.current:
             caller = self._core.current.name
@@ -95,8 +110,8 @@ class SimLock:
         core = self._core
         if core.log is not None:
             core.log.append((self.uid, RELEASE))
-        for other in self._wanting:
-            core.enable(other)
+        if self._wanting:
+            core.enable_all(self._wanting)
 
     def locked(self) -> bool:
         """True while somebody holds it."""
@@ -123,13 +138,6 @@ class SimLock:
         """The owner; the scheduler while the lock is free, for then a waiter only has to run."""
         owner = self.owner
         return (SCHEDULER,) if owner is None else (owner,)
-
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
 
     def __repr__(self) -> str:
         state = f"held by {self.owner.name}" if self.owner else "free"
@@ -167,6 +175,7 @@ class SimCondition:
         core.point(self._wait)
         if core.log is not None:
             core.log.append((self.uid, WRITE))
+        spurious = core.chances and self._by_chance(1, self._wait)
         core.begin_wait(task, self)
         core.disable(task)
         self._waiting.append(task)
@@ -175,6 +184,8 @@ class SimCondition:
             task.deadline_ns = core.clock.now_ns + timeout_ns
             due = core.arm(task.deadline_ns, lambda: self._expire(task))
         self.lock.release()
+        if spurious:
+            self._wake(-1)
         try:
             core.point(self.lock.acquire_label)
         finally:
@@ -201,11 +212,29 @@ class SimCondition:
         self._core.point(self._notify)
         if self._core.log is not None:
             self._core.log.append((self.uid, WRITE))
+        chances = self._core.chances
         while n > 0 and self._waiting:
-            task = self._waiting.pop(0)
-            task.granted = True
-            self.lock.queue(task)
+            self._wake(self._core.pick(len(self._waiting), self._notify) if chances else 0)
             n -= 1
+        if chances and self._waiting:
+            extra = self._by_chance(len(self._waiting), self._notify)
+            if extra:
+                self._wake(extra - 1)
+
+    def _wake(self, at: int) -> None:
+        task = self._waiting.pop(at)
+        task.granted = True
+        self.lock.queue(task)
+
+    def _by_chance(self, count: int, cause: str) -> int:
+        """0, or which of so many waiters wakes without having been notified."""
+        core = self._core
+        if not core.spurious_left:
+            return 0
+        which = core.pick(count + 1, f"spurious at {cause}")
+        if which:
+            core.spurious_left -= 1
+        return which
 
     def notify_all(self) -> None:
         """Wake all that wait now. Never blocks."""

@@ -4,8 +4,8 @@ Role: one per simulated runtime. It allots descriptors and ports (the same ones 
 listeners, and plays the handshake: a connect is an actor whose one step decides between refused, accepted, and (a
 listener whose queue is full, or an address that answers nothing) waiting.
 
-Thread: the simulator's one. Upstream: the kernel's TCP and unix sockets. Left out: routes, names other than localhost,
-loss, differing latencies. Bounds: a listener's backlog; 45,000 ports that are listened on at once.
+Thread: the simulator's one. Upstream: the kernel's TCP and unix sockets. Left out: routes, names other than localhost;
+what goes wrong is sim_faults'. Bounds: a listener's backlog; 45,000 ports that are listened on at once.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from coordemu.runtime.base import NS_PER_US, Address, Transport, TransportHandler
 from coordemu.runtime.poller import READABLE
 from coordemu.runtime.sim_core import SimCore
+from coordemu.runtime.sim_faults import Name, NetworkFaults, name_of
 from coordemu.runtime.sim_socket import RESET, SimPipe, SimPoller, SimSocket
 from coordemu.runtime.sim_task import Actor
 from coordemu.runtime.sock_transport import SockTransport
 from coordemu.runtime.transport_state import State
 
 if TYPE_CHECKING:
-    import socket
-
-    from coordemu.runtime.epoll_loop import EpollLoop
     from coordemu.runtime.sim_loop import SimLoop
 
 LATENCY_NS = 10 * NS_PER_US
@@ -35,23 +33,19 @@ FIRST_PORT = 20_000
 LAST_PORT = 64_999
 ACCEPTS_PER_TURN = 64
 
-Name = str | tuple[str, int]
 Accept = Callable[[Transport], TransportHandler]
 
 
-def _name_of(address: Address) -> Name:
-    return address.path or ("127.0.0.1" if address.host == "localhost" else address.host, address.port)
-
-
 class SimNetwork:
-    """Descriptors, ports, listeners. latency_ns: of every piece, 0 or more; `sockets` is for the pollers."""
+    """Descriptors, ports, listeners. latency_ns: of every piece, 0 or more; `sockets` is for the pollers; `faults`:
+    what goes wrong."""
 
     def __init__(self, core: SimCore, latency_ns: int = LATENCY_NS) -> None:
         self.core = core
         self.latency_ns = latency_ns
         self.sockets: dict[int, SimSocket] = {}
         self._listeners: dict[Name, SimListener] = {}
-        self._silent: set[Name] = set()
+        self.faults = NetworkFaults(core)
         self._fds = 2
         self._ports = FIRST_PORT - 1
 
@@ -68,21 +62,22 @@ class SimNetwork:
     def _free_port(self, host: str) -> int:
         for _ in range(LAST_PORT - FIRST_PORT + 1):
             self._ports = self._ports + 1 if self._ports < LAST_PORT else FIRST_PORT
-            if (host, self._ports) not in self._listeners and (host, self._ports) not in self._silent:
+            name = (host, self._ports)
+            if name not in self._listeners and name not in self.faults.silent:
                 return self._ports
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
     def black_hole(self) -> Address:
         """An address where connecting never comes to an end."""
         address = Address(port=self._free_port("127.0.0.1"))
-        self._silent.add(_name_of(address))
+        self.faults.silent.add(name_of(address))
         return address
 
     def listen(self, loop: SimLoop, address: Address, accept: Accept, backlog: int) -> SimListener:
         """A listener. Raises OSError when the address is taken."""
         if not address.path and not address.port:
             address = Address(host=address.host, port=self._free_port(address.host))
-        name = _name_of(address)
+        name = name_of(address)
         if name in self._listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         listener = self._listeners[name] = SimListener(self, loop, address, accept, backlog)
@@ -90,7 +85,7 @@ class SimNetwork:
 
     def unlisten(self, address: Address) -> None:
         """A listener was closed."""
-        self._listeners.pop(_name_of(address), None)
+        self._listeners.pop(name_of(address), None)
 
     def connect(self, sock: SimSocket, name: Name) -> None:
         """Send the first packet of a handshake."""
@@ -108,12 +103,12 @@ class SimNetwork:
 
     def arrive(self, sock: SimSocket, name: Name) -> None:
         """The first packet has come to its address."""
-        if sock.was_closed or name in self._silent:
+        if sock.was_closed or self.faults.is_silent(name):
             return
         listener = self._listeners.get(name)
         if listener is None and isinstance(name, tuple):
             listener = self._listeners.get(("0.0.0.0", name[1]))
-        if listener is None:
+        if listener is None or self.faults.is_down(name):
             sock.error = errno.ENOENT if isinstance(name, str) else errno.ECONNREFUSED
             sock.changed()
         else:
@@ -123,9 +118,10 @@ class SimNetwork:
         """Make the two ends one connection. Returns the listener's end."""
         server = SimSocket(self, address)
         server.local, server.peer = client.peer, client.local
-        words = f"{client.local[1] if isinstance(client.local, tuple) else 'unix'}"
-        there = SimPipe(self.core, f"{words} to {address}", self.latency_ns)
-        back = SimPipe(self.core, f"{address} to {words}", self.latency_ns)
+        here, where = client.local[1] if isinstance(client.local, tuple) else "unix", str(address)
+        there = SimPipe(self.core, self.faults, f"{here} to {where}", self.latency_ns)
+        back = SimPipe(self.core, self.faults, f"{where} to {here}", self.latency_ns)
+        self.faults.joined(name_of(address), there, back)
         client.outgoing = server.incoming = there
         client.incoming = server.outgoing = back
         there.writer = back.reader = client
@@ -193,7 +189,7 @@ class SimListener(SimSocket):
 
     def _admit(self, sock: SimSocket) -> None:
         address = self.address if not isinstance(sock.peer, tuple) else Address(host=sock.peer[0], port=sock.peer[1])
-        transport = SockTransport(cast("EpollLoop", self._loop), cast("socket.socket", sock), address, State.OPEN)
+        transport = SockTransport(self._loop, sock, address, State.OPEN)
         admitted = False
         try:
             transport.adopt_handler(self._accept(transport))
@@ -214,6 +210,7 @@ class SimListener(SimSocket):
         for sock in self._queue:
             if sock.outgoing is not None:
                 sock.was_closed = True
+                self.network.faults.closed(sock)
                 sock.outgoing.send(RESET)
             self.network.forget(sock)
         for client in self._beyond:

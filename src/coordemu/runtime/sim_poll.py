@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from coordemu.runtime.base import NS_PER_S, NS_PER_US, DrainGate, DrainWait, OwedBy, Waitable
 from coordemu.runtime.sim_clock import Due
-from coordemu.runtime.thread_poll import PollWait
+from coordemu.runtime.waitables import PollWait
 
 if TYPE_CHECKING:
     from coordemu.runtime.sim_core import SimCore

@@ -8,8 +8,11 @@ together; a sender that finds it full waits for writability.
 
 What arrives at a socket that was closed is answered by a reset. A reset lets what arrived before it be read first.
 
-Thread: the simulator's one. Upstream: the kernel's sockets and epoll. Left out: partial sends below the pipe's bound,
-reads cut at random, loss, half-open peers. Bounds: PIPE_BYTES per direction; ready sources as many as are watched.
+Chances (`SimCore.pick`): a read takes only a part of what has arrived; a piece takes longer; of several ready sockets
+another is served first. What goes wrong is sim_faults'.
+
+Thread: the simulator's one. Upstream: the kernel's sockets and epoll. Left out: partial sends below the pipe's bound.
+Bounds: PIPE_BYTES per direction; ready sources as many as are watched.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from typing import TYPE_CHECKING, Protocol
 from coordemu.runtime.base import Address
 from coordemu.runtime.poller import FAILED, READABLE, WRITABLE, Source
 from coordemu.runtime.sim_core import SimCore
-from coordemu.runtime.sim_task import WRITE, Actor
+from coordemu.runtime.sim_faults import CHANCE_DELAYS_NS, Link, NetworkFaults
+from coordemu.runtime.sim_task import READ, WRITE, Actor
 
 if TYPE_CHECKING:
     from coordemu.runtime.sim_network import SimNetwork
@@ -31,15 +35,19 @@ PIPE_BYTES = 262_144
 MAX_EVENTS = 512
 
 END, RESET = "end", "reset"
+LABELS = {END: "deliver end", RESET: "deliver reset"}
 
 
 class SimPoller:
     """What one loop watches, and which of it is ready. Level-triggered."""
 
+    __slots__ = ("_core", "_maybe", "_sockets", "_watched", "owner", "uid")
+
     def __init__(self, network: SimNetwork) -> None:
-        self._network = network
-        self._watched: dict[int, tuple[Source, int]] = {}
-        self._maybe: dict[int, None] = {}  # may be ready; in the order of becoming so
+        self._core = network.core
+        self._sockets = network.sockets
+        self._watched: dict[SimSocket, Source] = {}
+        self._maybe: dict[SimSocket, None] = {}  # may be ready; in the order of becoming so
         self.uid = network.core.new_uid()
         self.owner: SimPollerOwner | None = None
 
@@ -48,51 +56,64 @@ class SimPoller:
 
     def watch(self, fd: int, source: Source, mask: int) -> None:
         """Report `mask` of `fd` to `source` from now on; 0 ends the watch."""
+        sock = self._sockets[fd]
         if mask:
-            self._watched[fd] = (source, mask)
-            self._network.sockets[fd].poller = self
-            self._maybe[fd] = None
-        elif fd in self._watched:
-            del self._watched[fd]
-            self._maybe.pop(fd, None)
-            self._network.sockets[fd].poller = None
+            self._watched[sock] = source
+            sock.wanted = mask
+            sock.poller = self
+            self._maybe[sock] = None
+        elif sock in self._watched:
+            del self._watched[sock]
+            self._maybe.pop(sock, None)
+            sock.wanted = 0
+            sock.poller = None
 
-    def changed(self, fd: int) -> None:
-        """Something happened to a socket: its loop must look."""
-        watched = self._watched.get(fd)
-        if watched is not None and self._network.sockets[fd].mask() & watched[1]:
-            self._maybe[fd] = None
+    def has_become_ready(self, sock: SimSocket) -> None:
+        """A socket has something that is watched for: its loop must look."""
+        self._maybe[sock] = None
+        if self._core.log is not None:
             self.touch()
-            if self.owner is not None:
-                self.owner.wake()
+        if self.owner is not None:
+            self.owner.wake()
 
     def ready(self) -> list[tuple[Source, int]]:
         """The sources that have something to report now, and what. Those reported go behind the others."""
-        self.touch()
+        core, maybe = self._core, self._maybe
+        if core.log is not None:
+            self.touch()
         found: list[tuple[Source, int]] = []
-        sockets = self._network.sockets
-        for fd in list(self._maybe):
-            source, wanted = self._watched[fd]
-            mask = sockets[fd].mask() & (wanted | FAILED)
-            del self._maybe[fd]
+        for sock in list(maybe):
+            mask = sock.mask() & (sock.wanted | FAILED)
+            del maybe[sock]
             if mask:
-                self._maybe[fd] = None
-                found.append((source, mask))
+                maybe[sock] = None
+                found.append((self._watched[sock], mask))
                 if len(found) == MAX_EVENTS:
                     break
+        if core.chances and len(found) > 1:
+            found.insert(0, found.pop(core.pick(len(found), "ready first")))
         return found
 
     def touch(self) -> None:
         """The step that is under way changes what the loop finds at its next poll, or takes it."""
-        log = self._network.core.log
+        log = self._core.log
         if log is not None:
             log.append((self.uid, WRITE))
+
+    def look(self) -> None:
+        """The step that is under way sees whether the loop has anything to do."""
+        log = self._core.log
+        if log is not None:
+            log.append((self.uid, READ))
 
     @property
     def any_ready(self) -> bool:
         """Whether `ready` would report anything."""
-        sockets = self._network.sockets
-        return any(sockets[fd].mask() & self._watched[fd][1] for fd in self._maybe)
+        for sock in self._maybe:  # no generator: this is asked before every poll
+            ready = sock.mask() & sock.wanted
+            if ready:
+                return True
+        return False
 
     def close(self) -> None:
         """Watch nothing any more. Idempotent."""
@@ -111,54 +132,102 @@ class SimPollerOwner(Protocol):
 class SimPipe(Actor):
     """One direction of a connection. latency_ns: from sending to the moment when it can be delivered."""
 
-    __slots__ = ("_core", "_flying", "_latency_ns", "_size", "arrived", "closed", "ended", "reader", "uid", "writer")
+    __slots__ = (
+        "_core",
+        "_faults",
+        "_flying",
+        "_latency_ns",
+        "arrived",
+        "closed",
+        "ended",
+        "extra_ns",
+        "link",
+        "lost",
+        "reader",
+        "size",
+        "uid",
+        "writer",
+    )  # fmt: skip
 
-    def __init__(self, core: SimCore, name: str, latency_ns: int) -> None:
+    def __init__(self, core: SimCore, faults: NetworkFaults, name: str, latency_ns: int) -> None:
         super().__init__(name, self._deliver)
         self._core = core
+        self._faults = faults
+        self.extra_ns = 0  # what a fault adds to the latency
+        self.lost = False  # what is sent never arrives, and takes up room all the same
+        self.link: Link | None = None
         self.uid = core.new_uid()
         self._latency_ns = latency_ns
-        self._flying: deque[tuple[int, memoryview | str]] = deque()
-        self._size = 0
-        self.arrived: deque[memoryview] = deque()
+        self._flying: deque[tuple[int, bytes | str]] = deque()
+        self.size = 0  # bytes that take up room
+        self.arrived: deque[bytes] = deque()
         self.ended = ""  # END or RESET, once that has arrived
         self.closed = False  # nothing more is sent after an end
         self.reader: SimSocket | None = None
         self.writer: SimSocket | None = None
         core.register(self)
 
-    @property
-    def room(self) -> int:
-        """Bytes that can be sent now."""
-        return PIPE_BYTES - self._size
-
-    def send(self, piece: memoryview | str) -> None:
+    def send(self, piece: bytes | str) -> None:
         """Put bytes, an end or a reset on the way. Nothing after an end but a reset."""
         if self.closed and piece != RESET:
             return
-        self._touch()
+        core = self._core
+        if core.log is not None:
+            self._touch()
         if isinstance(piece, str):
             self.closed = True
         else:
-            self._size += len(piece)
-        due_ns = self._core.clock.now_ns + self._latency_ns
+            self.size += len(piece)
+        if self.lost:
+            return
+        due_ns = core.clock.now_ns + self._latency_ns + self.extra_ns
+        if core.chances:
+            slow = core.pick(1 + len(CHANCE_DELAYS_NS), f"delay {self.name}")
+            due_ns += CHANCE_DELAYS_NS[slow - 1] if slow else 0
         self._flying.append((due_ns, piece))
         if len(self._flying) == 1:
             self._plan()
+        if self._faults.left:
+            self._faults.maybe(self)
+
+    def reset(self) -> None:
+        """Put a reset on the way, by nobody's choice."""
+        self._touch()
+        self.closed = True
+        self._flying.append((self._core.clock.now_ns + self._latency_ns, RESET))
+        if len(self._flying) == 1:
+            self._plan()
+
+    def cut(self) -> None:
+        """What is on the way is lost."""
+        self._touch()
+        self._flying.clear()
+        self._core.disable(self)
 
     def _plan(self) -> None:
         due_ns, piece = self._flying[0]
-        self.label = f"deliver {piece if isinstance(piece, str) else 'data'}"
+        self.label = LABELS[piece] if isinstance(piece, str) else "deliver data"
         if due_ns <= self._core.clock.now_ns:
             self._core.enable(self)
         else:
-            self._core.arm(due_ns, lambda: self._core.enable(self))
+            self._core.arm(due_ns, self._due)
+
+    def _due(self) -> None:
+        # What was on the way may have been cut, and something else sent.
+        if self._flying and self._flying[0][0] <= self._core.clock.now_ns:
+            self._core.enable(self)
 
     def _deliver(self) -> None:
-        self._touch()
+        core = self._core
+        if core.log is not None:
+            self._touch()
         _, piece = self._flying.popleft()
-        self._core.disable(self)
-        if self._flying:
+        if not self._flying:
+            core.disable(self)
+        elif self._flying[0][0] > core.clock.now_ns:
+            core.disable(self)
+            self._plan()
+        else:
             self._plan()
         reader = self.reader
         assert reader is not None
@@ -167,28 +236,46 @@ class SimPipe(Actor):
                 reader.was_reset = True
             self.ended = self.ended or piece
         elif reader.was_closed:
-            self._size -= len(piece)
+            self.size -= len(piece)
             if reader.outgoing is not None:
                 reader.outgoing.send(RESET)
         else:
             self.arrived.append(piece)
+            if reader.poller is not None and reader.wanted & READABLE:
+                reader.poller.has_become_ready(reader)
+            return
         reader.changed()
+
+    def part(self, limit: int) -> int:
+        """How much of what has arrived is read: all, half, or a byte, by chance."""
+        count = min(limit, sum(len(piece) for piece in self.arrived))
+        which = self._core.pick(3, f"read part of {self.name}") if count > 1 else 0
+        return (count, count // 2, 1)[which]
 
     def read(self, limit: int) -> bytes:
         """Take at most `limit` bytes of what has arrived; the writer may have room again."""
-        self._touch()
-        parts = []
-        while self.arrived and limit:
-            piece = self.arrived.popleft()
-            if len(piece) > limit:
-                self.arrived.appendleft(piece[limit:])
-                piece = piece[:limit]
-            limit -= len(piece)
-            self._size -= len(piece)
-            parts.append(piece)
-        if self.writer is not None:
+        if self._core.log is not None:
+            self._touch()
+        arrived = self.arrived
+        data = arrived.popleft()
+        if len(data) > limit:
+            arrived.appendleft(data[limit:])
+            data = data[:limit]
+        elif arrived:
+            parts = [data]
+            left = limit - len(data)
+            while arrived and left:
+                piece = arrived.popleft()
+                if len(piece) > left:
+                    arrived.appendleft(piece[left:])
+                    piece = piece[:left]
+                left -= len(piece)
+                parts.append(piece)
+            data = b"".join(parts)
+        self.size -= len(data)
+        if self.writer is not None and self.writer.wanted & WRITABLE:
             self.writer.changed()
-        return b"".join(parts)
+        return data
 
     def _touch(self) -> None:
         if self._core.log is not None:
@@ -196,20 +283,23 @@ class SimPipe(Actor):
 
     def discard(self) -> None:
         """The reader is gone: what has arrived is thrown away."""
-        self._touch()
+        if self._core.log is not None:
+            self._touch()
         for piece in self.arrived:
-            self._size -= len(piece)
+            self.size -= len(piece)
         self.arrived.clear()
 
 
 class SimSocket:
-    """What `SockTransport` uses of a socket. Non-blocking. fd: unique in its network."""
+    """What `SockTransport` uses of a socket. Non-blocking. fd: unique in its network.  wanted: what its poller watches
+    for."""
 
     def __init__(self, network: SimNetwork, address: Address) -> None:
         self.family = socket.AF_UNIX if address.path else socket.AF_INET
         self.network = network
         self.fd = network.add(self)
         self.poller: SimPoller | None = None
+        self.wanted = 0
         self.local: object = None
         self.peer: object = None
         self.incoming: SimPipe | None = None
@@ -228,14 +318,14 @@ class SimSocket:
         if incoming is None or outgoing is None or self.connecting:
             return 0
         mask = READABLE if incoming.arrived or incoming.ended else 0
-        if outgoing.room > 0 or self.was_reset:
+        if outgoing.size < PIPE_BYTES or self.was_reset:
             mask |= WRITABLE
         return mask
 
     def changed(self) -> None:
         """Tell the loop that watches it."""
-        if self.poller is not None:
-            self.poller.changed(self.fd)
+        if self.poller is not None and self.mask() & self.wanted:
+            self.poller.has_become_ready(self)
 
     def fileno(self) -> int:
         """The number."""
@@ -277,7 +367,8 @@ class SimSocket:
         if incoming is None:
             raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
         if incoming.arrived:
-            return incoming.read(limit)
+            core = self.network.core
+            return incoming.read(incoming.part(limit) if core.chances else limit)
         if incoming.ended == RESET:
             raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
         if incoming.ended:
@@ -289,10 +380,10 @@ class SimSocket:
         outgoing = self.outgoing
         if outgoing is None or self.was_reset:
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-        size = min(outgoing.room, len(chunk))
+        size = min(PIPE_BYTES - outgoing.size, len(chunk))
         if size <= 0:
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-        outgoing.send(memoryview(bytes(chunk[:size])))
+        outgoing.send(bytes(chunk[:size]))
         return size
 
     def close(self) -> None:
@@ -301,6 +392,7 @@ class SimSocket:
             return
         self.was_closed = True
         self.network.forget(self)
+        self.network.faults.closed(self)
         if self.outgoing is not None and self.incoming is not None:
             unread = bool(self.incoming.arrived)
             self.incoming.discard()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from coordemu.runtime.base import Holder, OwedBy, Task
 from coordemu.runtime.sim_core import SimCore
 from coordemu.runtime.sim_task import READ, WRITE, SimTask
-from coordemu.runtime.thread_task import SCHEDULER
+from coordemu.runtime.waitables import SCHEDULER
 
 
 class _Touched:
@@ -34,7 +34,7 @@ class _Touched:
 class SimEvent(_Touched):
     """A named flag, clear at first. owed_by: names who will set it; without it a wait here looks orphaned."""
 
-    __slots__ = ("_core", "_flag", "_owed_by", "_waiting", "name", "uid")
+    __slots__ = ("_clear", "_core", "_flag", "_owed_by", "_set", "_test", "_wait", "_waiting", "name", "uid")
 
     kind = "event"
     relation = "owed by"
@@ -46,16 +46,17 @@ class SimEvent(_Touched):
         self._owed_by = owed_by
         self._flag = False
         self._waiting: list[SimTask] = []
+        self._test, self._set, self._clear, self._wait = f"test {name}", f"set {name}", f"clear {name}", f"wait {name}"
 
     def is_set(self) -> bool:
         """True while it is set."""
-        self._core.point(f"test {self.name}")
+        self._core.point(self._test)
         self._touch(READ)
         return self._flag
 
     def set(self) -> None:
         """Set it and let all that wait go; they return True even if it is cleared before they run."""
-        self._core.point(f"set {self.name}")
+        self._core.point(self._set)
         self._touch(WRITE)
         self._flag = True
         waiting, self._waiting = self._waiting, []
@@ -64,14 +65,14 @@ class SimEvent(_Touched):
 
     def clear(self) -> None:
         """Clear it."""
-        self._core.point(f"clear {self.name}")
+        self._core.point(self._clear)
         self._touch(WRITE)
         self._flag = False
 
     def wait(self, timeout_ns: int | None = None) -> bool:
         """Wait until it is set. True when it was, False after timeout_ns (None: no limit; 0 or less: only look)."""
         core = self._core
-        label = f"wait {self.name}"
+        label = self._wait
         if self._flag or (timeout_ns is not None and timeout_ns <= 0):
             core.point(label)
             self._touch(READ)
@@ -105,7 +106,7 @@ class SimEvent(_Touched):
 class SimBarrier(_Touched):
     """A barrier for n tasks (1 or more, ValueError otherwise). expected: the tasks that should come."""
 
-    __slots__ = ("_came", "_core", "_expected", "_waiting", "n", "name", "uid")
+    __slots__ = ("_arrive", "_came", "_core", "_expected", "_pass", "_waiting", "n", "name", "uid")
 
     kind = "barrier"
     relation = "which misses"
@@ -119,6 +120,7 @@ class SimBarrier(_Touched):
         self._core = core
         self._expected = expected
         self._came: list[SimTask] = []
+        self._arrive, self._pass = f"arrive {name}", f"pass {name}"
         self._waiting: list[SimTask] = []
 
     @property
@@ -132,7 +134,7 @@ class SimBarrier(_Touched):
         Raises RuntimeError, and changes nothing, when n have come already. May block, without limit.
         """
         core = self._core
-        core.point(f"arrive {self.name}")
+        core.point(self._arrive)
         self._touch(WRITE)
         task = core.current
         if len(self._came) == self.n:
@@ -144,7 +146,7 @@ class SimBarrier(_Touched):
                 core.grant(other)
             return True
         self._waiting.append(task)
-        core.block(f"pass {self.name}", self)
+        core.block(self._pass, self)
         self._touch(READ)
         return False
 
@@ -168,7 +170,7 @@ class SimBarrier(_Touched):
 class SimSemaphore(_Touched):
     """A named semaphore with `value` free units at first (0 or more, ValueError otherwise)."""
 
-    __slots__ = ("_core", "_waiting", "name", "value", "uid")
+    __slots__ = ("_core", "_give", "_take", "_waiting", "name", "uid", "value")
 
     kind = "semaphore"
     relation = "owed by"
@@ -178,6 +180,7 @@ class SimSemaphore(_Touched):
             raise ValueError(f"semaphore {name!r} with value {value}")
         self.name = name
         self.value = value
+        self._take, self._give = f"take {name}", f"give {name}"
         self.uid = core.new_uid()
         self._core = core
         self._waiting: list[SimTask] = []
@@ -185,7 +188,7 @@ class SimSemaphore(_Touched):
     def acquire(self, timeout_ns: int | None = None) -> bool:
         """Take one unit. True when taken, False after timeout_ns (None: no limit; 0 or less: try). May block."""
         core = self._core
-        label = f"take {self.name}"
+        label = self._take
         core.point(label)
         self._touch(WRITE)
         if self.value:
@@ -207,7 +210,7 @@ class SimSemaphore(_Touched):
         """Give n units (1 or more, ValueError otherwise); waiting tasks get them first. Never blocks."""
         if n < 1:
             raise ValueError(f"release of {n} units")
-        self._core.point(f"give {self.name}")
+        self._core.point(self._give)
         self._touch(WRITE)
         served, self._waiting = self._waiting[:n], self._waiting[n:]
         self.value += n - len(served)

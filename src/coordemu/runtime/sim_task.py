@@ -14,14 +14,14 @@ Thread: one OS thread plays everything. Upstream: pthread_create and pthread_joi
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from greenlet import greenlet
 
-from coordemu.runtime.base import Holder, Waitable
-from coordemu.runtime.thread_task import SCHEDULER
+from coordemu.runtime.base import Waitable
+from coordemu.runtime.waitables import TaskEnd, frames_in_words, task_in_words
 
 if TYPE_CHECKING:
     from coordemu.runtime.sim_core import SimCore
@@ -42,12 +42,14 @@ class Actor:
     """Something a schedule can choose.
 
     number: dense, in the order of making.  key: its name, made unique in its run.  label: what its next step is.
-    act: runs the step of an actor that is no task; None for a task.  polling: its steps are looks that change nothing.
+    act: runs the step of an actor that is no task.  task: itself, if it is one.  polling: its steps are looks that
+    change nothing.
     """
 
-    __slots__ = ("act", "enabled", "key", "label", "name", "number", "polling", "priority")
+    __slots__ = ("act", "enabled", "key", "label", "name", "number", "polling", "priority", "task")
 
-    def __init__(self, name: str, act: Callable[[], None] | None) -> None:
+    def __init__(self, name: str, act: Callable[[], None]) -> None:
+        self.task: SimTask | None = None
         self.name = name
         self.key = name
         self.number = -1
@@ -61,25 +63,8 @@ class Actor:
         return f"<{type(self).__name__} {self.key} {'can' if self.enabled else 'cannot'} {self.label!r}>"
 
 
-class TaskEnd:
-    """What a joiner waits for: the end of one task."""
-
-    __slots__ = ("_task",)
-
-    kind = "end of"
-    relation = "which is up to"
-
-    def __init__(self, task: SimTask) -> None:
-        self._task = task
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self._task.name
-
-    def holders(self) -> Sequence[Holder]:
-        """The task; nothing but the scheduler once it has ended."""
-        return (self._task,) if self._task.alive else (SCHEDULER,)
+def _no_act() -> None:
+    """What a task does on others' stacks."""
 
 
 class SimTask(Actor):
@@ -114,7 +99,8 @@ class SimTask(Actor):
     def __init__(
         self, core: SimCore, name: str, target: Callable[..., object] | None, args: tuple[object, ...]
     ) -> None:
-        super().__init__(name, None)
+        super().__init__(name, _no_act)
+        self.task = self
         self.core = core
         self.uid = core.new_uid()
         self.target = target
@@ -190,15 +176,7 @@ class SimTask(Actor):
             frame = sys._getframe(1)
         elif self.greenlet is not None:
             frame = self.greenlet.gr_frame
-        lines = []
-        while frame is not None:
-            code = frame.f_code
-            lines.append(f"{code.co_filename}:{frame.f_lineno} {code.co_qualname}")
-            frame = frame.f_back
-        lines.reverse()
-        return lines
+        return frames_in_words(frame)
 
     def __repr__(self) -> str:
-        waiting_on = self.waiting_on
-        state = "ended" if not self.alive else "running" if waiting_on is None else f"waits for {waiting_on.name!r}"
-        return f"<SimTask {self.key} {state}>"
+        return task_in_words("SimTask", self.key, self)

@@ -14,6 +14,7 @@ import struct
 from typing import Any
 
 from coordemu.runtime.base import Address
+from coordemu.runtime.stream import StreamSocket
 
 LINGER_ZERO = struct.pack("ii", 1, 0)
 
@@ -26,7 +27,7 @@ def make_socket(address: Address) -> socket.socket:
     return sock
 
 
-def no_delay(sock: socket.socket) -> None:
+def no_delay(sock: StreamSocket) -> None:
     """Send small writes at once. Nothing happens to a unix socket."""
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -37,14 +38,14 @@ def socket_name(address: Address) -> str | tuple[str, int]:
     return address.path or (address.host, address.port)
 
 
-def to_address(sock: socket.socket, name: Any, fallback: Address) -> Address:
+def to_address(sock: StreamSocket, name: Any, fallback: Address) -> Address:
     """The address for a name that a socket call gave; the fallback for unix sockets, whose peers have no name."""
     if sock.family == socket.AF_UNIX:
         return fallback
     return Address(host=name[0], port=name[1])
 
 
-def is_self_connected(sock: socket.socket) -> bool:
+def is_self_connected(sock: StreamSocket) -> bool:
     """True when a TCP socket got itself as its peer.
 
     A connect to a local port that nobody listens on can hit, as its own port, the very port it connects to; the kernel
@@ -53,7 +54,7 @@ def is_self_connected(sock: socket.socket) -> bool:
     return sock.family != socket.AF_UNIX and sock.getsockname() == sock.getpeername()
 
 
-def reset_on_close(sock: socket.socket) -> None:
+def reset_on_close(sock: StreamSocket) -> None:
     """Have a TCP close drop what the kernel still holds, and reset the peer. Nothing happens to a unix socket."""
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)

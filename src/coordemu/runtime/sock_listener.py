@@ -15,16 +15,13 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from coordemu.runtime.base import NS_PER_MS, Address, Transport, TransportHandler
 from coordemu.runtime.poller import READABLE
 from coordemu.runtime.sock_address import make_socket, no_delay, socket_name, to_address
 from coordemu.runtime.sock_transport import SockTransport
+from coordemu.runtime.stream import StreamLoop
 from coordemu.runtime.transport_state import State
-
-if TYPE_CHECKING:
-    from coordemu.runtime.epoll_loop import EpollLoop
 
 log = logging.getLogger("coordemu")
 
@@ -40,7 +37,7 @@ class SockListener:
 
     __slots__ = ("_accept", "_closed", "_fd", "_loop", "_sock", "_timer", "address")
 
-    def __init__(self, loop: EpollLoop, address: Address, accept: Accept, backlog: int) -> None:
+    def __init__(self, loop: StreamLoop, address: Address, accept: Accept, backlog: int) -> None:
         sock = make_socket(address)
         try:
             if not address.path:

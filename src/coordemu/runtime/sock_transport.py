@@ -1,6 +1,7 @@
 """SockTransport: one byte stream over a non-blocking TCP or unix socket, owned by one loop.
 
-Role: what a connection to a shard, a shard's client, and a test's peer are made of. Writes of one loop turn are
+Role: what a connection to a shard, a shard's client, and a test's peer are made of; over any loop and socket that
+satisfy `stream`'s protocols, so it serves the simulator, too. Writes of one loop turn are
 joined and leave in one send at its end. When the kernel takes less, the rest waits for writability, and only then
 is that watched. A turn reads at most 64 KiB per readable transport, so that one busy peer cannot starve the others.
 
@@ -19,16 +20,12 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address, TransportClosed, TransportHandler
-from coordemu.runtime.loop_timer import LoopTimer
+from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address, Timer, TransportClosed, TransportHandler
 from coordemu.runtime.poller import READABLE, WRITABLE
 from coordemu.runtime.sock_address import is_self_connected, reason_text, reset_on_close, socket_name
+from coordemu.runtime.stream import StreamLoop, StreamSocket
 from coordemu.runtime.transport_state import NO_HANDLER, State, next_state
-
-if TYPE_CHECKING:
-    from coordemu.runtime.epoll_loop import EpollLoop
 
 READ_BYTES = 65_536
 DISCARD_READS = 16
@@ -57,7 +54,7 @@ class SockTransport:
         "address",
     )  # fmt: skip
 
-    def __init__(self, loop: EpollLoop, sock: socket.socket, address: Address, state: State) -> None:
+    def __init__(self, loop: StreamLoop, sock: StreamSocket, address: Address, state: State) -> None:
         self.address = address
         self._loop = loop
         self._sock = sock
@@ -71,8 +68,8 @@ class SockTransport:
         self._buffered = 0
         self._in_flush_list = False
         self._send_error: str | None = None
-        self._timer: LoopTimer | None = None  # connect time-out, later the stalled flush
-        self._retry: LoopTimer | None = None
+        self._timer: Timer | None = None  # connect time-out, later the stalled flush
+        self._retry: Timer | None = None
         loop.transports.add(self)
 
     # -- what the owner sees
@@ -201,7 +198,7 @@ class SockTransport:
             self._timer = self._start_timer(lambda: self._connect_timed_out(timeout_ns), timeout_ns, "connect time-out")
         self._try_connect()
 
-    def _start_timer(self, callback: Callable[[], object], delay_ns: int, what: str) -> LoopTimer:
+    def _start_timer(self, callback: Callable[[], object], delay_ns: int, what: str) -> Timer:
         timer = self._loop.timer(lambda: void(callback()), f"{what} of {self.address}")
         timer.start(delay_ns)
         return timer

@@ -14,7 +14,8 @@ from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 
 from coordemu.runtime.base import Holder, Task
-from coordemu.runtime.thread_task import SCHEDULER, Parking, TaskRegistry, ThreadTask
+from coordemu.runtime.thread_task import Parking, TaskRegistry, ThreadTask
+from coordemu.runtime.waitables import SCHEDULER
 
 
 class ThreadBarrier:

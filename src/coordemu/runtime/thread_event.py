@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coordemu.runtime.base import Holder, OwedBy
-from coordemu.runtime.thread_task import SCHEDULER, Parking, TaskRegistry, ThreadTask
+from coordemu.runtime.thread_task import Parking, TaskRegistry, ThreadTask
+from coordemu.runtime.waitables import SCHEDULER
 
 
 class ThreadEvent:

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from typing import Self
 
 from coordemu.runtime.base import Holder
-from coordemu.runtime.thread_task import SCHEDULER, TaskRegistry, ThreadTask, Wait, wait_limit_s
+from coordemu.runtime.thread_task import TaskRegistry, ThreadTask, Wait, wait_limit_s
+from coordemu.runtime.waitables import SCHEDULER
 
 # Positional for speed: a keyword would add half to the uncontended path.
 NO_WAIT = False

@@ -10,30 +10,11 @@ Thread: any; both block. Upstream: redisearch_thpool_pause and remove_threads (1
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from coordemu.runtime.base import NS_PER_S, DrainGate, DrainWait, Holder, OwedBy, Waitable
+from coordemu.runtime.base import NS_PER_S, DrainGate, DrainWait, OwedBy, Waitable
 from coordemu.runtime.thread_task import TaskRegistry, Wait
-
-
-class PollWait:
-    """What a sleeping loop waits for: its reason, as a `Waitable`."""
-
-    __slots__ = ("_owed_by", "name")
-
-    kind = ""
-    relation = "owed by"
-
-    def __init__(self, name: str, owed_by: OwedBy | None) -> None:
-        self.name = name
-        self._owed_by = owed_by
-
-    def holders(self) -> Sequence[Holder]:
-        """Who can make the predicate true, as `owed_by` says; nobody without it. Thread: any."""
-        return () if self._owed_by is None else self._owed_by()
-
-    def __repr__(self) -> str:
-        return f"<PollWait {self.name!r}>"
+from coordemu.runtime.waitables import PollWait
 
 
 def poll_until(

@@ -23,12 +23,10 @@ from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import Self
 
-from coordemu.runtime.base import NS_PER_S, Holder, Waitable
+from coordemu.runtime.base import NS_PER_S, Waitable
+from coordemu.runtime.waitables import TaskEnd, frames_in_words, task_in_words
 
 log = logging.getLogger("coordemu")
-
-# Stands among the holders when a wait is over, or free to end, and only the waiter's turn to run is missing.
-SCHEDULER = "the scheduler"
 
 
 def wait_limit_s(timeout_ns: int | None) -> float:
@@ -83,27 +81,6 @@ class Parking(Wait):
         """Let the task go on. Thread: any, but only the one that took this from its queue, and once."""
         self.over = True
         self._gate.release()
-
-
-class TaskEnd:
-    """What a joiner waits for: the end of one task."""
-
-    __slots__ = ("_task",)
-
-    kind = "end of"
-    relation = "which is up to"
-
-    def __init__(self, task: ThreadTask) -> None:
-        self._task = task
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self._task.name
-
-    def holders(self) -> Sequence[Holder]:
-        """The task; nothing but the scheduler once it has ended. Thread: any."""
-        return (self._task,) if self._task.alive else (SCHEDULER,)
 
 
 class ThreadTask:
@@ -178,19 +155,10 @@ class ThreadTask:
         """Its frames, outermost first, as "file:line function"; empty when it has ended. Thread: any."""
         if not self.alive:
             return []
-        frame = sys._current_frames().get(self.ident)
-        lines = []
-        while frame is not None:
-            code = frame.f_code
-            lines.append(f"{code.co_filename}:{frame.f_lineno} {code.co_qualname}")
-            frame = frame.f_back
-        lines.reverse()
-        return lines
+        return frames_in_words(sys._current_frames().get(self.ident))
 
     def __repr__(self) -> str:
-        waiting_on = self.waiting_on
-        state = "ended" if not self.alive else "running" if waiting_on is None else f"waits for {waiting_on.name!r}"
-        return f"<ThreadTask {self.name} {state}>"
+        return task_in_words("ThreadTask", self.name, self)
 
 
 class Caller(threading.local):

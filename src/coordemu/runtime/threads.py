@@ -11,7 +11,6 @@ threads from outside (there is no safe way; a laboratory run that hangs is ended
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from coordemu.runtime import base
 from coordemu.runtime.base import NS_PER_S, T
 from coordemu.runtime.epoll_loop import EpollLoop
+from coordemu.runtime.runtime_base import RuntimeBase
 from coordemu.runtime.thread_barrier import ThreadBarrier
 from coordemu.runtime.thread_cell import ThreadCell
 from coordemu.runtime.thread_condition import ThreadCondition
@@ -27,39 +27,23 @@ from coordemu.runtime.thread_lock import ThreadLock
 from coordemu.runtime.thread_poll import drain_wait, poll_until
 from coordemu.runtime.thread_semaphore import ThreadSemaphore
 from coordemu.runtime.thread_task import TaskRegistry, ThreadTask
-from coordemu.runtime.trace_ring import TraceRing
 
 
-class Chance(random.Random):
-    """`random.Random`, whose expovariate has its default rate only from Python 3.12 on."""
-
-    def expovariate(self, lambd: float = 1.0) -> float:
-        """An exponential variate with rate `lambd` (not 0)."""
-        return super().expovariate(lambd)
-
-
-class ThreadsRuntime:
+class ThreadsRuntime(RuntimeBase):
     """One laboratory's runtime. seed: of `random`; None takes one from the system.
 
     `registry` is for the runtime's own parts.
     """
 
     def __init__(self, seed: int | None = None) -> None:
+        super().__init__(seed)
         self.registry = TaskRegistry()
-        self._random = Chance(seed)
-        self._seed = seed
-        self._ring = TraceRing()
         self._loops = 0
 
     @property
     def name(self) -> str:
         """ "threads"."""
         return "threads"
-
-    @property
-    def random(self) -> base.Random:
-        """The chance that layers may use; seeded, but threads race for its numbers. Thread: any."""
-        return self._random
 
     # clock
 
@@ -147,27 +131,9 @@ class ThreadsRuntime:
         self._loops += 1
         return EpollLoop(name)
 
-    # what happened
-
-    def trace(self, upstream: str, ours: str, detail: str = "") -> None:
-        """Record a step with time and task. Bounded: the newest 65,536 are kept. Thread: any. Never blocks."""
-        self._ring.record(time.monotonic_ns(), self.registry.current().name, upstream, ours, detail)
-
-    def trace_events(self) -> Sequence[base.TraceEvent]:
-        """The steps that are kept, oldest first. Thread: any."""
-        return self._ring.events()
-
     def statistics(self) -> dict[str, int]:
         """tasks (alive), spawned, loops (made), trace_kept, trace_recorded. Thread: any."""
-        tasks = self.registry.statistics()
-        ring = self._ring.statistics()
-        return {
-            "tasks": tasks["alive"],
-            "spawned": tasks["spawned"],
-            "loops": self._loops,
-            "trace_kept": ring["kept"],
-            "trace_recorded": ring["recorded"],
-        }
+        return super().statistics() | {"spawned": self.registry.statistics()["spawned"], "loops": self._loops}
 
     def __repr__(self) -> str:
         return f"<ThreadsRuntime seed {self._seed}, {len(self.tasks())} tasks>"

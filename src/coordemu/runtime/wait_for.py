@@ -114,11 +114,20 @@ def chain_from(rt: Runtime, task: Task) -> Chain:
 
     Thread: any, also the task's own, which then runs. Never blocks.
     """
+    return chains_from(rt, (task,))[0]
+
+
+def chains_from(rt: Runtime, tasks: Sequence[Task]) -> list[Chain]:
+    """`chain_from` for several, all from one look. Thread: any. Never blocks."""
     at_ns = rt.now_ns()
     look = _Look()
-    start = look.task(task)
+    starts = [look.task(task) for task in tasks]
     look.spread()
     look.judge()
+    return [_chain(start, at_ns) for start in starts]
+
+
+def _chain(start: _Node, at_ns: int) -> Chain:
     if not start.next:
         kind = RUNS if start.alive else ORPHAN
         return Chain(kind, (start.name,), f"{start.name} {start.end}", at_ns=at_ns)
@@ -128,12 +137,17 @@ def chain_from(rt: Runtime, task: Task) -> Chain:
 
 def render(rt: Runtime) -> str:
     """The waits for a human: one line per task that waits, its chain in words, and a line for those that run."""
+    tasks = rt.tasks()
+    return render_chains(rt, tasks, [chain_from(rt, task) for task in tasks])
+
+
+def render_chains(rt: Runtime, tasks: Sequence[Task], chains: Sequence[Chain]) -> str:
+    """`render`, from the tasks' chains as they were read just now."""
     now_ns = rt.now_ns()
     lines = []
     running = []
-    for task in rt.tasks():
+    for task, chain in zip(tasks, chains, strict=True):
         since_ns = task.waiting_since_ns
-        chain = chain_from(rt, task)
         if chain.kind == RUNS:
             running.append(task.name)
         else:

@@ -130,6 +130,30 @@ def test_sends_before_the_callback_count_as_one(rt, loop):
     assert loop.run_once(0) == 1
 
 
+def test_posted_work_runs_once_in_the_order_of_posting(rt, loop):
+    ran = []
+
+    def first():
+        ran.append("first")
+        loop.post(lambda: ran.append("posted meanwhile"), "work")
+
+    def others():
+        loop.post(first, "work")
+        loop.post(lambda: ran.append("second"), "work")
+
+    rt.spawn(others, name="others").join()
+    assert loop.run_once() == 2
+    assert ran == ["first", "second"]
+    assert loop.run_once() == 1
+    assert ran == ["first", "second", "posted meanwhile"]
+    assert loop.run_once() == 0
+
+
+def test_what_is_posted_to_a_closed_loop_is_dropped(rt, loop):
+    loop.close()
+    loop.post(lambda: 1 / 0, "work")
+
+
 def test_a_send_wakes_a_loop_that_waits(rt, loop):
     handle = loop.async_handle(loop.stop, "shutdown")
     io = rt.spawn(loop.run, name="io")
