@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 # The extension is compiled when the package is installed, so whatever it is made of is named here.
 INPUTS := pyproject.toml setup.py src/coordemu/_build_native.py $(wildcard csrc/*.[ch])
 
-.PHONY: demo test bench lint sanitize clean help
+.PHONY: demo test bench schedules lint sanitize clean help
 
 help:
-	@echo "make demo | test | bench | lint | sanitize | clean"
+	@echo "make demo | test | bench | schedules | lint | sanitize | clean"
 
 demo: $(VENV)/.installed
 	@$(BIN)/coordemu run
@@ -23,6 +23,10 @@ test: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python bench/run_all.py
+
+schedules: $(VENV)/.installed-test
+	rm -f examples/schedules/*.json
+	$(BIN)/python bench/orders.py plans --orders 100 --jobs 2 --save examples/schedules
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

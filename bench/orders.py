@@ -2,7 +2,7 @@
 
     python bench/orders.py seeds [--seeds 100]             when upstream-before is first found, for each seed
     python bench/orders.py survive [--orders 100000] [--jobs 2] [--policies A,B]         what the safe policies survive
-    python bench/orders.py plans [--orders 200] [--jobs 2] [--save DIR]  every policy under every plan, failures as files
+    python bench/orders.py plans [--orders 200] [--jobs 2] [--save DIR]  every policy under every plan, failures kept
     python bench/orders.py exhaust [--limit 20000]               the small configuration, every order that differs
 
 Role: the README's figures about orders come from here. `plans` with --save examples/schedules makes the files that
@@ -21,8 +21,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.table import Table
-
 from coordemu.coord.resize_policy import POLICIES, get_policy
 from coordemu.explore.dpor import exhaust
 from coordemu.explore.order import Subject
@@ -33,7 +31,6 @@ from coordemu.explore.search import SearchResult, length_of, search_range
 from coordemu.explore.shrink import shrink
 from coordemu.lab.order_run import CoordinatorSubject
 from coordemu.lab.order_scenario import ORDER_SCENARIOS, get_order_scenario
-from coordemu.report.console import output
 from coordemu.runtime.base import NS_PER_S
 from coordemu.runtime.threads import ThreadsRuntime
 
@@ -106,26 +103,21 @@ def survive(orders: int, jobs: int, policies: Sequence[str]) -> int:
 
 
 def plans(orders: int, jobs: int, save: str | None, names: Sequence[str], policies: Sequence[str]) -> int:
-    """Every policy under every plan: one row each."""
-    table = Table(
-        title=f"of {orders} orders each, portfolio, seed {SEED}: those that are not healthy", title_justify="left"
-    )
-    table.add_column("policy", no_wrap=True)
+    """Every policy under every plan, as a table in Markdown: D(eadlocked), L(ost), R(efused) and how many."""
+    print(f"Of {orders} orders each, portfolio, seed {SEED}: those that are not healthy.\n")
+    print(f"| plan | {' | '.join(policies)} |")
+    print(f"|---|{'---|' * len(policies)}")
     for name in names:
-        table.add_column(name, justify="right")
-    cells: dict[str, list[str]] = {policy: [] for policy in policies}
-    for name in names:
+        row = []
         for policy in policies:
             subject = subject_of(name, policy)
             result, _ = search(subject, orders, jobs)
             tell(f"{name}, {policy}: {shares(result)}")
-            bad = {verdict: count for verdict, count in result.verdicts.items() if verdict != "healthy"}
-            cells[policy].append(", ".join(f"{verdict} {count}" for verdict, count in sorted(bad.items())) or "-")
+            bad = sorted((verdict, count) for verdict, count in result.verdicts.items() if verdict != "healthy")
+            row.append(" ".join(f"{verdict[0].upper()}{count}" for verdict, count in bad) or "-")
             if save is not None:
                 save_first(subject, result, Path(save))
-    for policy, row in cells.items():
-        table.add_row(policy, *row)
-    output().print(table)
+        print(f"| {name} | {' | '.join(row)} |", flush=True)
     return 0
 
 

@@ -29,6 +29,7 @@ def test_a_description_makes_the_same_subject_again() -> None:
     ("change", "said"),
     [
         ({"kind": "program", "name": "test_me"}, "the program 'test_me': only its test can play it"),
+        ({"kind": "pytest", "name": "test_it.py::test_me"}, "pytest test_it.py::test_me --coordemu-replay=FILE"),
         ({"kind": "cake"}, "kind 'cake', which is none of"),
         ({"scenario": None}, "the subject can't be made"),
         ({"scenario": {"workers": [99]}}, "WORKERS 99 is not within"),

@@ -32,6 +32,10 @@ def subject_from(description: Mapping[str, Any]) -> Subject:
     kind = description.get("kind") if isinstance(description, Mapping) else None
     if kind == "program":
         raise ScheduleError(f"the order is of the program {description.get('name')!r}: only its test can play it")
+    if kind == "pytest":
+        raise ScheduleError(
+            f"the order is of a test; play it by: pytest {description.get('name')} --coordemu-replay=FILE"
+        )
     if kind not in (KIND, THPOOL_KIND):
         raise ScheduleError(
             f"the order is of a subject of kind {kind!r}, which is none of {KIND!r}, {THPOOL_KIND!r}, 'program'"
