@@ -87,6 +87,11 @@ _ORDER_OPTIONS = (
         help="Share of queries that then take the module lock.",
     ),
     click.option("--load-time", "load_ms", type=DurationMs(), help="How long they hold it."),
+    click.option(
+        "--chaos",
+        metavar="A,B,...",
+        help="Faults that may strike at any step: delay, reset, half-open, silence, kill (see docs/simulator.md).",
+    ),
     click.option("--conn-per-shard", type=int, help="CONN_PER_SHARD (0: WORKERS + 1)."),
     click.option("--io-threads", type=int, help="I/O threads, 1 to 256."),
     click.option("--resp", "protocol", type=click.IntRange(2, 3), help="RESP version towards the shards."),
@@ -226,7 +231,8 @@ def make_order_scenario(name: str, given: dict[str, Any]) -> OrderScenario:
             raise click.UsageError(f"{_flag(field)} has no meaning in the simulator")
     try:
         plan = parse_plan(given["workers"]) if given.get("workers") else None
-        return get_order_scenario(name).override(workers=plan, **_changes(given, ORDER_FIELDS))
+        chaos = tuple(kind.strip() for kind in given["chaos"].split(",") if kind) if given.get("chaos") else None
+        return get_order_scenario(name).override(workers=plan, chaos=chaos, **_changes(given, ORDER_FIELDS))
     except ScenarioError as err:
         raise click.UsageError(_in_options_words(err)) from None
 

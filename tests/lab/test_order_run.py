@@ -21,8 +21,10 @@ from coordemu.coord.rmr import MRCtx
 from coordemu.coord.rq import MRWorkQueue
 from coordemu.coord.thpool import Thpool
 from coordemu.explore.order import OrderPlan, Played, play
+from coordemu.explore.portfolio import plan_of
 from coordemu.lab.order_run import CoordinatorSubject
 from coordemu.lab.order_scenario import OrderScenario, get_order_scenario
+from coordemu.lab.subjects import subject_from
 from coordemu.runtime.sim_schedule import Replay
 
 PLANS = [OrderPlan("run-on"), OrderPlan("random", 1, rt_seed=2), OrderPlan("pct3", 2, rt_seed=3, length=600)]
@@ -329,3 +331,18 @@ def test_a_users_invariants_are_asked_at_rest_and_at_every_step() -> None:
     assert played.schedule == plain.schedule  # to look changes nothing
     step = int(played.failure.sentence.split()[2].rstrip(":"))
     assert 1 < step < played.steps
+
+
+def test_chaos_is_a_choice_and_whom_it_strikes_is_forgiven() -> None:
+    """Connections are cut and late by the strategy's choice; coordemu-safe is healthy all the same, and it repeats."""
+    scenario = get_order_scenario("chaos-in-drain").override(workers=(3, 0), clients=3)
+    subject = CoordinatorSubject(scenario, get_policy("coordemu-safe"))
+    struck = set()
+    for number in range(60):
+        played = play(subject, plan_of("portfolio", 1, number, 150))
+        assert played.verdict == "healthy", played.failure
+        picks = [label for key, label in played.schedule.steps if key == "pick" and label.startswith("fault on")]
+        struck |= {label.rsplit(": ", 1)[1] for label in picks} - {"0 of 4"}
+        again = play(subject_from(subject.describe()), played.plan, Replay(played.schedule))
+        assert again.schedule.steps == played.schedule.steps
+    assert struck == {"1 of 4", "2 of 4", "3 of 4"}

@@ -116,8 +116,11 @@ class OrderRun:
         self._ports = named
 
     def _begin(self) -> None:
-        """From here on every step is the strategy's."""
+        """From here on every step is the strategy's, and so is what breaks."""
         self._sim.calm = False
+        if self._scenario.chaos and self.fleet is not None:
+            faults, scenario = self._sim.network.faults, self._scenario
+            faults.chaos(scenario.chaos, scenario.chaos_budget, addresses=self.fleet.addresses)
 
     def _start(self, fleet: InProcessFleet) -> Coordinator:
         scenario = self._scenario
@@ -148,7 +151,8 @@ class OrderRun:
         """The verdict. Thread: any, after the run."""
         forgiven = []
         if self.fleet is not None:
-            for index in self._scenario.killed:
+            struck = range(len(self.fleet.addresses)) if self._scenario.chaos else self._scenario.killed
+            for index in struck:
                 forgiven += [str(self.fleet.addresses[index]), f"no connection to node-{index}"]
         failure = failure_of_order(outcome, self.load, self.breaches, forgiven, self.phase)
         watch = self._watch

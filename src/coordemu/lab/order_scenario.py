@@ -25,6 +25,7 @@ from typing import Any
 from coordemu.coord.config import MAX_WORKERS
 from coordemu.lab.duration import Latency
 from coordemu.lab.scenario import SCENARIOS, Scenario, ScenarioError
+from coordemu.runtime.sim_faults import KINDS
 from coordemu.shards.shard_url import parse_shard_url
 
 Event = tuple[str, int | float | str]
@@ -57,6 +58,8 @@ class OrderScenario:
     warm: one query is answered before the order begins, so that the pool's threads are there, as under a load that has
     gone on for a while; else the first query starts them.
     pings: how many at most are sent, 0 to 100, the first with the first event.
+    chaos: kinds of `coordemu.runtime.sim_faults` that may strike the shards' connections at any step of the order, as
+    choices of the strategy; chaos_budget: so often in all, 0 to 20.
     Raises ScenarioError, one line, outside the bounds.
     """
 
@@ -80,6 +83,8 @@ class OrderScenario:
     protocol: int = 2
     warm: bool = True
     pings: int = 10
+    chaos: tuple[str, ...] = ()
+    chaos_budget: int = 1
 
     def __post_init__(self) -> None:
         if not self.workers:
@@ -90,7 +95,7 @@ class OrderScenario:
         bounds: dict[str, tuple[float, float]] = {
             "clients": (0, 64), "queries_per_client": (1, 100), "late_queries": (0, 64), "nodes": (1, 16),
             "lock_share": (0, 1), "load_ms": (0, 3_600_000), "work_ms": (0, 3_600_000), "io_threads": (1, 16),
-            "conn_per_shard": (0, 1000), "pings": (0, 100),
+            "conn_per_shard": (0, 1000), "pings": (0, 100), "chaos_budget": (0, 20),
         }  # fmt: skip
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
@@ -99,6 +104,9 @@ class OrderScenario:
             raise ScenarioError(f"protocol {self.protocol} is neither 2 nor 3")
         if self.moment not in MOMENTS:
             raise ScenarioError(f"moment {self.moment!r} is none of {', '.join(MOMENTS)}")
+        for kind in self.chaos:
+            if kind not in KINDS:
+                raise ScenarioError(f"chaos {kind!r} is none of {', '.join(KINDS)}")
         for name in ("latency", "hop"):
             try:
                 Latency.parse(getattr(self, name))
@@ -186,6 +194,10 @@ class OrderScenario:
         for fewer in (self.clients // 2, self.clients - 1):
             if 0 < fewer < self.clients:
                 found[replace(self, clients=fewer)] = None
+        if len(self.chaos) > 1:
+            found.update({replace(self, chaos=(kind,)): None for kind in self.chaos})
+        if self.chaos and self.chaos_budget > 1:
+            found[replace(self, chaos_budget=1)] = None
         for at, (verb, _) in enumerate(self.events):
             if len(self.events) > 1 and verb != WORKERS:
                 found[replace(self, events=self.events[:at] + self.events[at + 1 :])] = None
@@ -241,7 +253,8 @@ class OrderScenario:
 
     def to_json(self) -> dict[str, Any]:
         """All fields as plain values."""
-        return {**asdict(self), "workers": list(self.workers), "events": [list(event) for event in self.events]}
+        events = [list(event) for event in self.events]
+        return {**asdict(self), "workers": list(self.workers), "events": events, "chaos": list(self.chaos)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> OrderScenario:
@@ -252,7 +265,8 @@ class OrderScenario:
         try:
             plan = tuple(data.get("workers", (12, 0)))
             events = tuple((str(verb), what) for verb, what in data.get("events", ()))
-            return cls(**{**data, "workers": plan, "events": events})
+            chaos = tuple(map(str, data.get("chaos", ())))
+            return cls(**{**data, "workers": plan, "events": events, "chaos": chaos})
         except (TypeError, ValueError) as err:
             raise ScenarioError(f"not a scenario: {err}") from None
 
@@ -349,6 +363,13 @@ _ALL = (
         nodes=2,
         events=((WORKERS, 0), (WITHIN, 20), (KILL, 1), (PAUSE, 100), (RESTART, 1)),
         overlap=True,
+    ),
+    OrderScenario(
+        name="chaos-in-drain",
+        summary="12 workers to 0 on two nodes, while connections are reset, late, or a node is gone for a second.",
+        nodes=2,
+        chaos=("delay", "reset", "kill"),
+        chaos_budget=2,
     ),
     OrderScenario(
         name="sawtooth",
