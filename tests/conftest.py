@@ -11,10 +11,10 @@ import socket
 import tempfile
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import hiredis
@@ -29,7 +29,7 @@ from coordemu.coord.host import BLOCKED, Host, HostClient, Reply
 from coordemu.coord.resize_policy import get_policy
 from coordemu.coord.resize_record import Resize
 from coordemu.runtime import wait_for
-from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address
+from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address, Runtime
 from coordemu.runtime.threads import ThreadsRuntime
 
 TEST_LIMIT_S = 60
@@ -60,7 +60,7 @@ def watchdog(request: pytest.FixtureRequest) -> Iterator[None]:
     faulthandler.cancel_dump_traceback_later()
 
 
-def describe(rt: ThreadsRuntime) -> str:
+def describe(rt: Runtime) -> str:
     """Who waits for whom, and every stack: for the message of a test that found its runtime hung."""
     stacks = [f"{task!r}\n    " + "\n    ".join(task.call_stack()) for task in rt.tasks()]
     return "\n".join([wait_for.render(rt), *stacks])
@@ -128,12 +128,18 @@ class Client:
 
 
 @pytest.fixture
-def dial() -> Iterator[Callable[[Address], Client]]:
+def connect() -> Callable[[Address], Client]:
+    """`connect(address)`: a client; the tests of the layers have another in the simulator."""
+    return Client
+
+
+@pytest.fixture
+def dial(connect: Callable[[Address], Client]) -> Iterator[Callable[[Address], Client]]:
     """`dial(address)`: a client, closed at the test's end."""
     clients: list[Client] = []
 
     def make(address: Address) -> Client:
-        clients.append(Client(address))
+        clients.append(connect(address))
         return clients[-1]
 
     yield make
@@ -141,10 +147,32 @@ def dial() -> Iterator[Callable[[Address], Client]]:
         client.close()
 
 
+class HandOver:
+    """A queue from task to task."""
+
+    def __init__(self, rt: Runtime, name: str) -> None:
+        self.items: deque[Any] = deque()
+        self.here = rt.semaphore(0, name)
+
+    def put(self, item: Any) -> None:
+        self.items.append(item)
+        self.here.release()
+
+    def get(self, timeout_ns: int | None = None) -> Any:
+        assert self.here.acquire(timeout_ns), "nothing came"
+        return self.items.popleft()
+
+
+@pytest.fixture
+def hand_over(rt: Runtime) -> HandOver:
+    """A queue from task to task."""
+    return HandOver(rt, "handed over")
+
+
 class HostBench:
     """A host with commands that a test holds up: YIELD serves clients until `go`, WAIT serves nobody until `go`."""
 
-    def __init__(self, rt: ThreadsRuntime) -> None:
+    def __init__(self, rt: Runtime) -> None:
         self.rt = rt
         self.logs: list[tuple[str, str]] = []
         self.host = Host(rt, lambda *line: self.logs.append(line))
@@ -192,7 +220,7 @@ class HostBench:
 
 
 @pytest.fixture
-def host_bench(rt: ThreadsRuntime) -> Iterator[HostBench]:
+def host_bench(rt: Runtime) -> Iterator[HostBench]:
     """A host that runs, with commands that a test holds up."""
     it = HostBench(rt)
     it.host.start()
@@ -204,8 +232,16 @@ def host_bench(rt: ThreadsRuntime) -> Iterator[HostBench]:
 class Site:
     """A coordinator in this process, its shards (of a `farm`), and ways to hold either of them up."""
 
-    def __init__(self, rt: ThreadsRuntime, farm: Any, shards: Sequence[Any], coordinator: Coordinator) -> None:
+    def __init__(
+        self,
+        rt: Runtime,
+        farm: Any,
+        shards: Sequence[Any],
+        coordinator: Coordinator,
+        connect: Callable[[Address], Client],
+    ) -> None:
         self.rt = rt
+        self.connect = connect
         self.farm = farm
         self.shards = shards
         self.coordinator = coordinator
@@ -219,7 +255,7 @@ class Site:
         self.go = rt.event("the test lets the jobs end", owed_by=lambda: ["the test"])
 
     def client(self) -> Client:
-        self.clients.append(Client(self.host.address))
+        self.clients.append(self.connect(self.host.address))
         return self.clients[-1]
 
     def search(self, *idents: str, **times_us: int) -> list[Client]:
@@ -269,7 +305,7 @@ class Site:
     @contextmanager
     def main_held(self) -> Iterator[Callable[[Callable[[], Any]], Any]]:
         """Main does nothing but what is given to it: it holds the module lock and does not poll."""
-        work: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]] | None] = SimpleQueue()
+        work = HandOver(self.rt, "work for main")
 
         def serve() -> None:
             while (item := work.get()) is not None:
@@ -280,9 +316,9 @@ class Site:
                     result.put((None, err))
 
         def main(function: Callable[[], Any]) -> Any:
-            result: SimpleQueue[Any] = SimpleQueue()
+            result = HandOver(self.rt, "its result")
             work.put((function, result))
-            value, err = result.get(timeout=PATIENCE_S)
+            value, err = result.get(PATIENCE_NS)
             if err is not None:
                 raise err
             return value
@@ -318,7 +354,7 @@ class Site:
 
 
 @pytest.fixture
-def make_site(rt: ThreadsRuntime, farm: Any) -> Iterator[Callable[..., Site]]:
+def make_site(rt: Runtime, farm: Any, connect: Callable[[Address], Client]) -> Iterator[Callable[..., Site]]:
     """`make_site(workers=2, shards=2, policy="upstream-7410", changes={...}, **options)`: a site that is connected.
 
     changes: fields of the policy.  options: of the coordinator. A test that leaves main stuck fails.
@@ -341,7 +377,7 @@ def make_site(rt: ThreadsRuntime, farm: Any) -> Iterator[Callable[..., Site]]:
             get_policy(policy).override(**(changes or {})),
             lambda ident, service_ns: pack_command("_FT.SEARCH", "idx", ident),
         )
-        sites.append(Site(rt, farm, scripted, coordinator))
+        sites.append(Site(rt, farm, scripted, coordinator, connect))
         assert coordinator.start()
         return sites[-1]
 

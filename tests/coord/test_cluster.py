@@ -16,8 +16,7 @@ from coordemu.coord.io_runtime_ctx import IORuntimeCtx
 from coordemu.coord.rmr import fanout
 from coordemu.coord.shrink_plan import DRAIN_MODES, STOP_MODES, ShrinkPlan
 from coordemu.coord.topology import MRClusterTopology
-from coordemu.runtime.base import NS_PER_S
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import NS_PER_S, Runtime
 
 PATIENCE_NS = 10 * NS_PER_S
 ECHO = pack_command("ECHO", "hi")
@@ -26,7 +25,7 @@ ECHO = pack_command("ECHO", "hi")
 class Grid:
     """Some shards, and clusters that are freed at the end."""
 
-    def __init__(self, rt: ThreadsRuntime, farm: Any, options: ConnOptions, eventually: Callable[..., Any]) -> None:
+    def __init__(self, rt: Runtime, farm: Any, options: ConnOptions, eventually: Callable[..., Any]) -> None:
         self.rt = rt
         self.farm = farm
         self.options = options
@@ -63,7 +62,7 @@ class Grid:
 
 
 @pytest.fixture
-def grid(rt: ThreadsRuntime, farm: Any, fast: ConnOptions, eventually: Callable[..., Any]) -> Iterator[Grid]:
+def grid(rt: Runtime, farm: Any, fast: ConnOptions, eventually: Callable[..., Any]) -> Iterator[Grid]:
     made = Grid(rt, farm, fast, eventually)
     yield made
     made.cluster.free()
@@ -134,7 +133,7 @@ def test_no_connections_is_refused_and_changes_nothing(grid: Grid, num: int) -> 
 
 
 @pytest.mark.parametrize("io_threads", [0, 257])
-def test_the_number_of_io_threads_has_bounds(rt: ThreadsRuntime, io_threads: int) -> None:
+def test_the_number_of_io_threads_has_bounds(rt: Runtime, io_threads: int) -> None:
     with pytest.raises(ValueError, match=r"1\.\.256"):
         MRCluster(rt, MRClusterTopology(), io_threads)
     with pytest.raises(ValueError, match="at least 1"):
@@ -226,7 +225,7 @@ def test_a_resize_between_others_ends_with_the_last_size(grid: Grid) -> None:
     assert cluster.io_runtimes[0].queue.max_pending == 150
 
 
-def test_free_twice_and_without_a_start(rt: ThreadsRuntime) -> None:
+def test_free_twice_and_without_a_start(rt: Runtime) -> None:
     cluster = MRCluster(rt, MRClusterTopology(), 2)
     cluster.free()
     cluster.free()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +20,6 @@ from coordemu.coord.conn_state import ConnEvent, ConnState, IllegalTransition
 from coordemu.coord.endpoint import MREndpoint
 from coordemu.native import PendingTable
 from coordemu.runtime.base import Address
-from coordemu.runtime.threads import ThreadsRuntime
 
 HERE = MREndpoint(Address("127.0.0.1", 7001))
 RESP3 = ConnOptions(protocol=3)
@@ -35,7 +33,7 @@ class Bench:
         self.pending = PendingTable()
         self.lines: list[str] = []
         self.told: list[tuple[int, Any, str | None]] = []
-        self.context = ConnContext(ThreadsRuntime(seed=1), loop, options or ConnOptions(), self.pending, self.log)
+        self.context = ConnContext(loop.rt, loop, options or ConnOptions(), self.pending, self.log)
         self.conn = MRConn(self.context, endpoint, 0, 5)
         if ready:
             self.transport.open()
@@ -163,16 +161,14 @@ def test_an_address_in_use_by_nobody_is_connected_once_somebody_listens(one_loop
     assert one_loop.loop.statistics()["timers"] == 0
 
 
-def test_the_connect_timeout_bounds_the_handshake(one_loop: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, socket.socket() as filler:
-        filler.connect(deaf.getsockname())  # fills the backlog: further SYNs are ignored
-        manager = one_loop.manager(1, options=ConnOptions(reconnect_delay_ms=60_000, connect_timeout_ms=20))
-        manager.add("node", MREndpoint(Address(*deaf.getsockname())))
-        manager.add("other", MREndpoint(Address(*deaf.getsockname())))
-        conns = [pool.conns[0] for pool in manager.pools.values()]
-        one_loop.turn_until(lambda: all(conn.state is ConnState.RECONNECTING for conn in conns[1:]))
-        assert "timed out" in one_loop.logs[0][1]
-        manager.disconnect_all()
+def test_the_connect_timeout_bounds_the_handshake(one_loop: Any, black_hole: Address) -> None:
+    manager = one_loop.manager(1, options=ConnOptions(reconnect_delay_ms=60_000, connect_timeout_ms=20))
+    manager.add("node", MREndpoint(black_hole))
+    manager.add("other", MREndpoint(black_hole))
+    conns = [pool.conns[0] for pool in manager.pools.values()]
+    one_loop.turn_until(lambda: all(conn.state is ConnState.RECONNECTING for conn in conns))
+    assert "timed out" in one_loop.logs[0][1]
+    manager.disconnect_all()
 
 
 # ---- handshakes
@@ -609,10 +605,10 @@ END = st.sampled_from(["graceful", "fail", "drop"])
 @settings(max_examples=150, deadline=None)
 @given(steps=st.lists(STEP, max_size=30), cuts=st.lists(st.integers(1, 12), min_size=1, max_size=8), end=END)
 def test_the_fifo_against_a_deque(
-    make_stub_loop: Callable[[], Any], steps: list[tuple[str, int]], cuts: list[int], end: str
+    make_stub_loop: Callable[[str], Any], runtime_kind: str, steps: list[tuple[str, int]], cuts: list[int], end: str
 ) -> None:
     """Whatever is sent, answered (in pieces of any size), pushed, failed or lost: one outcome each, in order."""
-    bench = Bench(make_stub_loop(), RESP3)
+    bench = Bench(make_stub_loop(runtime_kind), RESP3)
     bench.receive(b"%1\r\n+proto\r\n:3\r\n")
     model: deque[int] = deque()
     expected: list[tuple[int, str]] = []

@@ -18,8 +18,7 @@ from coordemu.coord.drain_receipt import DrainReceipt
 from coordemu.coord.endpoint import MREndpoint
 from coordemu.coord.shrink_plan import AT_DEADLINE, DRAIN_MODES, STOP_MODES, ShrinkPlan
 from coordemu.native import PendingTable
-from coordemu.runtime.base import Address
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import Address, Runtime
 
 
 def endpoint(port: int, password: str | None = None) -> MREndpoint:
@@ -33,11 +32,11 @@ def open_all(loop: Any) -> None:
 
 
 @pytest.fixture
-def manager(rt: ThreadsRuntime, stub_loop: Any) -> MRConnManager:
+def manager(rt: Runtime, stub_loop: Any) -> MRConnManager:
     return make_manager(rt, stub_loop, 3)
 
 
-def make_manager(rt: ThreadsRuntime, loop: Any, num: int) -> MRConnManager:
+def make_manager(rt: Runtime, loop: Any, num: int) -> MRConnManager:
     return MRConnManager(rt, loop, ConnOptions(), PendingTable(), num, lambda _level, _line: None)
 
 
@@ -68,7 +67,7 @@ def test_another_endpoint_rebuilds_the_pool(manager: MRConnManager, stub_loop: A
     assert len(stub_loop.transports) == 3
 
 
-def test_a_node_that_left_and_comes_back_is_worth_a_line_again(rt: ThreadsRuntime, stub_loop: Any) -> None:
+def test_a_node_that_left_and_comes_back_is_worth_a_line_again(rt: Runtime, stub_loop: Any) -> None:
     lines: list[str] = []
     manager = MRConnManager(rt, stub_loop, ConnOptions(), PendingTable(), 2, lambda _level, line: lines.append(line))
     for _ in range(2):
@@ -103,7 +102,7 @@ def test_disconnect_stops_the_nodes_connections(manager: MRConnManager, stub_loo
     assert manager.context.pending.statistics()["attached"] == 6
 
 
-def test_expand_and_shrink_every_node(manager: MRConnManager, stub_loop: Any, rt: ThreadsRuntime) -> None:
+def test_expand_and_shrink_every_node(manager: MRConnManager, stub_loop: Any, rt: Runtime) -> None:
     manager.add("a", endpoint(7001))
     manager.add("b", endpoint(7002))
     open_all(stub_loop)
@@ -155,7 +154,7 @@ def test_no_connections_is_refused_and_changes_nothing(manager: MRConnManager, s
     assert (manager.num, len(stub_loop.transports), receipts) == (3, 3, [])
     assert manager.draining is None
     with pytest.raises(ValueError, match="at least 1"):
-        make_manager(ThreadsRuntime(seed=1), stub_loop, num)
+        make_manager(stub_loop.rt, stub_loop, num)
 
 
 def test_the_wrong_direction_is_refused(manager: MRConnManager) -> None:
@@ -222,7 +221,7 @@ class Mixture(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = type(self).loops()
-        self.rt = ThreadsRuntime(seed=1)
+        self.rt = self.loop.rt
         self.manager = make_manager(self.rt, self.loop, 2)
         self.numbers = count()
         self.ports = count(7000)
@@ -364,11 +363,9 @@ class Mixture(RuleBasedStateMachine):
                 assert gone == receipt.pending
 
 
-@pytest.fixture(scope="module")
-def mixture(make_stub_loop: Callable[[], Any]) -> type[Mixture]:
-    Mixture.loops = staticmethod(make_stub_loop)
-    return Mixture
+def test_any_mixture_of_events(runtime_kind: str, make_stub_loop: Callable[[str], Any]) -> None:
+    class OnRuntime(Mixture):
+        pass
 
-
-def test_any_mixture_of_events(mixture: type[Mixture]) -> None:
-    run_state_machine_as_test(mixture, settings=settings(max_examples=120, stateful_step_count=30, deadline=None))
+    OnRuntime.loops = staticmethod(lambda: make_stub_loop(runtime_kind))
+    run_state_machine_as_test(OnRuntime, settings=settings(max_examples=120, stateful_step_count=30, deadline=None))

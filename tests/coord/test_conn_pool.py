@@ -16,13 +16,12 @@ from coordemu.coord.conn_state import ConnState
 from coordemu.coord.endpoint import MREndpoint
 from coordemu.native import PendingTable
 from coordemu.runtime.base import Address
-from coordemu.runtime.threads import ThreadsRuntime
 
 HERE = MREndpoint(Address("127.0.0.1", 7001))
 
 
 def make_pool(loop: Any, num: int, connected: bool = True) -> MRConnPool:
-    context = ConnContext(ThreadsRuntime(seed=1), loop, ConnOptions(), PendingTable(), lambda _level, _line: None)
+    context = ConnContext(loop.rt, loop, ConnOptions(), PendingTable(), lambda _level, _line: None)
     pool = MRConnPool(context, "node-0", HERE, 0, num)
     if connected:
         for transport in list(loop.transports):
@@ -131,10 +130,10 @@ def test_a_size_below_one_is_refused_and_changes_nothing(stub_loop: Any, num: in
 @settings(max_examples=100, deadline=None)
 @given(connected=st.lists(st.booleans(), min_size=1, max_size=8), steps=st.lists(st.integers(1, 8), max_size=20))
 def test_the_round_robin_against_a_model(
-    make_stub_loop: Callable[[], Any], connected: list[bool], steps: list[int]
+    make_stub_loop: Callable[[str], Any], runtime_kind: str, connected: list[bool], steps: list[int]
 ) -> None:
     """Between gets the pool is hidden to any smaller size and shown again; the model advances a number."""
-    loop = make_stub_loop()
+    loop = make_stub_loop(runtime_kind)
     pool = make_pool(loop, len(connected), connected=False)
     for transport, opens in zip(list(loop.transports), connected, strict=True):
         if opens:

@@ -1,6 +1,7 @@
 """ConnShrink: every drain mode with every stop mode and deadline, what supersedes it, and its one receipt.
 
-Sockets are real; shards and coordinator share one loop, which the test turns, so replies come when they are released.
+Sockets are those of the runtime; shards and coordinator share one loop, which the test turns, so replies come when they
+are released.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordemu.coord.conn_handshake import pack_command
 from coordemu.coord.conn_manager import MRConnManager
 from coordemu.coord.conn_shrink import (
     TRANSITIONS,
@@ -43,6 +45,8 @@ class Stage:
         for _ in range(4):
             self.send()
         self.both.turn_until(lambda: self.held == 8, "commands at the shards")
+        for shard in self.shards:  # which need not have accepted the connections in their order
+            shard.peers.sort(key=lambda peer: peer.held[0])
 
     @property
     def held(self) -> int:
@@ -53,7 +57,7 @@ class Stage:
         for node_id in self.manager.pools:
             conn = self.manager.get(node_id)
             assert conn is not None
-            assert conn.send_command(b"*1\r\n$4\r\nPING\r\n", self.callback(self.sent))
+            assert conn.send_command(pack_command("ECHO", self.sent), self.callback(self.sent))
             self.sent += 1
         self.manager.context.flush_counts()
 

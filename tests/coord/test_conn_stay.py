@@ -12,8 +12,7 @@ from coordemu.coord.drain_receipt import DrainReceipt
 from coordemu.coord.endpoint import MREndpoint
 from coordemu.coord.shrink_plan import ShrinkPlan
 from coordemu.native import PendingTable
-from coordemu.runtime.base import Address
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import Address, Runtime
 
 STAY = ShrinkPlan(drain="event", stay="connected")
 
@@ -21,7 +20,7 @@ STAY = ShrinkPlan(drain="event", stay="connected")
 class Site:
     """A manager over a loop whose connections open when the test says so."""
 
-    def __init__(self, rt: ThreadsRuntime, loop: Any, num: int) -> None:
+    def __init__(self, rt: Runtime, loop: Any, num: int) -> None:
         self.loop = loop
         self.pending = PendingTable()
         self.manager = MRConnManager(rt, loop, ConnOptions(), self.pending, num, lambda _level, _line: None)
@@ -46,7 +45,7 @@ class Site:
 
 
 @pytest.fixture
-def site(rt: ThreadsRuntime, stub_loop: Any) -> Site:
+def site(rt: Runtime, stub_loop: Any) -> Site:
     return Site(rt, stub_loop, 4)
 
 

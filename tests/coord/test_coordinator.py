@@ -14,8 +14,7 @@ from coordemu.coord.conn_options import ConnOptions
 from coordemu.coord.coordinator import LOGS_KEPT, Coordinator, CoordinatorOptions
 from coordemu.coord.endpoint import MREndpoint
 from coordemu.coord.resize_policy import get_policy
-from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address, Runtime
 
 LONG_NS = 10 * NS_PER_S
 FAST = ConnOptions(reconnect_delay_ms=1)
@@ -23,7 +22,7 @@ MakeSite = Callable[..., Any]
 Eventually = Callable[..., Any]
 
 
-def build(rt: ThreadsRuntime, endpoints: list[MREndpoint], **options: Any) -> Coordinator:
+def build(rt: Runtime, endpoints: list[MREndpoint], **options: Any) -> Coordinator:
     return Coordinator(
         rt,
         CoordinatorOptions(conn=FAST, **options),
@@ -118,7 +117,7 @@ def test_how_many_connections_there_are(make_site: MakeSite, options: dict[str, 
     assert len(site.cluster.tasks) == threads
 
 
-def test_sizes_out_of_bounds(rt: ThreadsRuntime) -> None:
+def test_sizes_out_of_bounds(rt: Runtime) -> None:
     endpoint = MREndpoint(Address(port=1))
     for options in ({"workers": 17}, {"workers": -1}, {"conn_per_shard": -1}, {"io_threads": 0}, {"io_threads": 257}):
         with pytest.raises(ConfigError):
@@ -139,7 +138,7 @@ def open_fds() -> int:
 
 
 def test_it_leaves_no_thread_and_no_descriptor(
-    rt: ThreadsRuntime, farm: Any, dial: Callable[..., Any], eventually: Eventually
+    rt: Runtime, farm: Any, dial: Callable[..., Any], eventually: Eventually
 ) -> None:
     shards = [farm.shard(), farm.shard()]
     fds, tasks = open_fds(), {task.name for task in rt.tasks()}
@@ -157,15 +156,13 @@ def test_it_leaves_no_thread_and_no_descriptor(
     coordinator.stop()
 
 
-def test_it_can_be_stopped_without_having_been_started(rt: ThreadsRuntime) -> None:
+def test_it_can_be_stopped_without_having_been_started(rt: Runtime) -> None:
     fds = open_fds()
     build(rt, [MREndpoint(Address(port=1))], workers=2).stop()
     assert open_fds() <= fds
 
 
-def test_a_taken_address_leaves_nothing_running(
-    rt: ThreadsRuntime, make_site: MakeSite, eventually: Eventually
-) -> None:
+def test_a_taken_address_leaves_nothing_running(rt: Runtime, make_site: MakeSite, eventually: Eventually) -> None:
     site = make_site()
     fds, tasks = open_fds(), set(rt.tasks())
     with (
@@ -192,7 +189,7 @@ def test_a_stop_does_not_wait_for_silent_shards(
     assert site.queries.statistics()["replied"] == 0
 
 
-def test_without_shards_it_starts_and_says_so(rt: ThreadsRuntime, farm: Any, dial: Callable[..., Any]) -> None:
+def test_without_shards_it_starts_and_says_so(rt: Runtime, farm: Any, dial: Callable[..., Any]) -> None:
     there, gone = farm.shard(), farm.shard()
     farm.call(gone.kill)
     coordinator = build(rt, [there.endpoint, gone.endpoint], workers=1, topology_validation_timeout_ms=1)
@@ -209,9 +206,7 @@ def test_started_means_that_queries_go_through(make_site: MakeSite) -> None:
         assert make_site(workers=0, io_threads=2).cluster.ready
 
 
-def test_connected_counts_the_runtimes_that_have_not_begun(
-    rt: ThreadsRuntime, farm: Any, eventually: Eventually
-) -> None:
+def test_connected_counts_the_runtimes_that_have_not_begun(rt: Runtime, farm: Any, eventually: Eventually) -> None:
     coordinator = build(rt, [farm.shard().endpoint], workers=1, io_threads=2)
     first, second = coordinator.cluster.io_runtimes
     first.start()
@@ -226,7 +221,7 @@ def test_connected_counts_the_runtimes_that_have_not_begun(
 # ---- what it says
 
 
-def test_logs_are_kept_and_passed_on(rt: ThreadsRuntime) -> None:
+def test_logs_are_kept_and_passed_on(rt: Runtime) -> None:
     heard: list[tuple[str, str]] = []
     coordinator = Coordinator(
         rt,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from queue import SimpleQueue
 from typing import Any
 
 import hiredis
@@ -13,8 +11,7 @@ import pytest
 
 from coordemu.coord.conn_handshake import pack_command
 from coordemu.coord.host import BLOCKED, Host, HostClient, Reply
-from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address, Runtime
 
 LONG_NS = 10 * NS_PER_S
 Dial = Callable[[Address], Any]
@@ -52,7 +49,7 @@ def test_a_blocked_client_waits_and_the_others_do_not(bench: Any, client: Any, o
     assert not held.blocked
 
 
-def test_clients_are_unblocked_from_any_thread_and_in_any_order(bench: Any, rt: ThreadsRuntime, dial: Dial) -> None:
+def test_clients_are_unblocked_from_any_thread_and_in_any_order(bench: Any, rt: Runtime, dial: Dial) -> None:
     clients = [dial(bench.host.address) for _ in range(8)]
     for client in clients:
         client.send("BLOCK")
@@ -117,7 +114,7 @@ def test_a_client_that_goes_while_its_command_yields(
 # ---- posted work
 
 
-def test_posted_work_runs_on_main_in_each_threads_order(bench: Any, rt: ThreadsRuntime, eventually: Eventually) -> None:
+def test_posted_work_runs_on_main_in_each_threads_order(bench: Any, rt: Runtime, eventually: Eventually) -> None:
     ran: list[tuple[int, int]] = []
     wrong: list[object] = []
 
@@ -138,11 +135,14 @@ def test_posted_work_runs_on_main_in_each_threads_order(bench: Any, rt: ThreadsR
         assert [number for of, number in ran if of == thread] == list(range(100))
 
 
-def test_work_that_posts_work_does_not_keep_main_from_its_clients(bench: Any, client: Any) -> None:
+def test_work_that_posts_work_does_not_keep_main_from_its_clients(
+    bench: Any, client: Any, compute: Callable[[], None]
+) -> None:
     times = [0]
 
     def again() -> None:
         times[0] += 1
+        compute()
         if not bench.go.is_set():
             bench.host.post(again)
 
@@ -199,17 +199,14 @@ def test_the_exception_of_posted_work_ends_main_inside_a_yield_too(bench: Any, c
     assert not bench.host.module_lock.locked()
 
 
-def open_fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def test_a_stop_leaves_no_thread_and_no_descriptor(rt: ThreadsRuntime, dial: Dial) -> None:
-    fds = open_fds()
+def test_a_stop_leaves_no_thread_and_no_descriptor(
+    rt: Runtime, dial: Dial, hand_over: Any, open_sockets: Callable[[], int]
+) -> None:
+    fds = open_sockets()
     host = Host(rt, lambda *line: None)
-    blocked: SimpleQueue[HostClient] = SimpleQueue()
 
     def block(client: HostClient, _args: Sequence[bytes]) -> Reply:
-        blocked.put(client)
+        hand_over.put(client)
         return BLOCKED
 
     host.command("BLOCK", block)
@@ -218,14 +215,14 @@ def test_a_stop_leaves_no_thread_and_no_descriptor(rt: ThreadsRuntime, dial: Dia
     for client in clients:
         assert client.call("PING") == b"PONG"
     clients[0].send("BLOCK")
-    held = blocked.get(timeout=10)
+    held = hand_over.get(LONG_NS)
     assert host.stop(LONG_NS)
     assert host.stop(LONG_NS)
     for client in clients:
         with pytest.raises((EOFError, ConnectionError)):
             client.read()
         client.close()
-    assert open_fds() <= fds
+    assert open_sockets() <= fds
     assert [task for task in rt.tasks() if task.name == "main"] == []
     assert host.statistics()["clients"] == 0
     # What comes too late finds nobody and does no harm.
@@ -233,12 +230,12 @@ def test_a_stop_leaves_no_thread_and_no_descriptor(rt: ThreadsRuntime, dial: Dia
     host.post(lambda: None)
 
 
-def test_a_host_that_was_never_started_can_be_stopped(rt: ThreadsRuntime) -> None:
-    fds = open_fds()
+def test_a_host_that_was_never_started_can_be_stopped(rt: Runtime, open_sockets: Callable[[], int]) -> None:
+    fds = open_sockets()
     host = Host(rt, lambda *line: None)
     assert host.task is None
     assert host.stop()
-    assert open_fds() <= fds
+    assert open_sockets() <= fds
 
 
 def test_a_stop_ends_a_yield(bench: Any, client: Any) -> None:
@@ -256,7 +253,7 @@ def test_a_stop_ends_a_yield(bench: Any, client: Any) -> None:
     assert [held for held, _ in ended] == [False]
 
 
-def test_an_address_that_is_taken(bench: Any, rt: ThreadsRuntime, client: Any) -> None:
+def test_an_address_that_is_taken(bench: Any, rt: Runtime, client: Any) -> None:
     second = Host(rt, lambda *line: None, bench.host.address)
     with pytest.raises(OSError, match="in use"):
         second.start()

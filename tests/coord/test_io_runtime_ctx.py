@@ -13,8 +13,7 @@ from coordemu.coord.drain_receipt import DrainReceipt
 from coordemu.coord.io_runtime_ctx import IORuntimeCtx
 from coordemu.coord.shrink_plan import ShrinkPlan
 from coordemu.coord.topology import MRClusterNode, MRClusterTopology
-from coordemu.runtime.base import NS_PER_S
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import NS_PER_S, Runtime
 
 PATIENCE_NS = 10 * NS_PER_S
 PING = pack_command("ECHO", "ping")
@@ -23,7 +22,7 @@ PING = pack_command("ECHO", "ping")
 class Rig:
     """An I/O runtime, what it logged, and a way to run something on its thread."""
 
-    def __init__(self, rt: ThreadsRuntime, options: ConnOptions) -> None:
+    def __init__(self, rt: Runtime, options: ConnOptions) -> None:
         self.rt = rt
         self.options = options
         self.lines: list[str] = []
@@ -67,7 +66,7 @@ class Rig:
 
 
 @pytest.fixture
-def rig(rt: ThreadsRuntime, farm: Any, fast: ConnOptions) -> Iterator[Rig]:
+def rig(rt: Runtime, farm: Any, fast: ConnOptions) -> Iterator[Rig]:
     made = Rig(rt, fast)
     yield made
     assert made.io.free(PATIENCE_NS)
@@ -279,7 +278,7 @@ def test_free_calls_a_blocking_drain_off(rig: Rig, farm: Any, eventually: Callab
 # ---- the end
 
 
-def test_free_without_a_thread_only_tears_down(rt: ThreadsRuntime, fast: ConnOptions) -> None:
+def test_free_without_a_thread_only_tears_down(rt: Runtime, fast: ConnOptions) -> None:
     rig = Rig(rt, fast)
     assert rig.io.free()
     assert rig.io.free(), "twice does no harm"
@@ -339,7 +338,7 @@ def test_a_request_that_raises_ends_the_thread_and_is_told(rig: Rig, farm: Any) 
     assert rig.io.loop.statistics()["transports"] == 0
 
 
-def test_bounds(rt: ThreadsRuntime, fast: ConnOptions) -> None:
+def test_bounds(rt: Runtime, fast: ConnOptions) -> None:
     with pytest.raises(ValueError, match="topology_validation_timeout_ms -1"):
         IORuntimeCtx(rt, 1, fast, -1, lambda _level, _line: None)
     with pytest.raises(ValueError, match="at least 1"):

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from coordemu.coord.loop import LoopThread
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import Runtime
 
 
-def test_one_of_many_starters_starts_it(rt: ThreadsRuntime) -> None:
+def test_one_of_many_starters_starts_it(rt: Runtime) -> None:
     for _ in range(20):
         runs: list[int] = []
         won: list[bool] = []
@@ -29,7 +29,7 @@ def test_one_of_many_starters_starts_it(rt: ThreadsRuntime) -> None:
         assert runs == [1]
 
 
-def test_its_life(rt: ThreadsRuntime) -> None:
+def test_its_life(rt: Runtime) -> None:
     go = rt.event("go")
     thread = LoopThread(rt, "io", go.wait)
     assert repr(thread) == "<LoopThread 'io' not started>"
@@ -46,7 +46,7 @@ def test_its_life(rt: ThreadsRuntime) -> None:
     assert repr(thread) == "<LoopThread 'io' ended>"
 
 
-def test_a_creation_that_fails_is_known(rt: ThreadsRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_creation_that_fails_is_known(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_thread(*_args: object, **_kwargs: object) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -60,7 +60,7 @@ def test_a_creation_that_fails_is_known(rt: ThreadsRuntime, monkeypatch: pytest.
     assert repr(thread) == "<LoopThread 'io' creation failed>"
 
 
-def test_a_change_runs_only_before_the_start(rt: ThreadsRuntime) -> None:
+def test_a_change_runs_only_before_the_start(rt: Runtime) -> None:
     thread = LoopThread(rt, "io", lambda: None)
     done: list[str] = []
     assert thread.run_unless_started(lambda: done.append("before"))
@@ -70,7 +70,7 @@ def test_a_change_runs_only_before_the_start(rt: ThreadsRuntime) -> None:
     thread.join()
 
 
-def test_nobody_starts_it_during_a_change(rt: ThreadsRuntime) -> None:
+def test_nobody_starts_it_during_a_change(rt: Runtime) -> None:
     began = rt.event("change began")
     order: list[str] = []
     thread = LoopThread(rt, "io", lambda: order.append("thread runs"))

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from coordemu.coord.query import Query
-from coordemu.runtime.base import NS_PER_S
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import NS_PER_S, Runtime
 
 LONG_NS = 10 * NS_PER_S
 MakeSite = Callable[..., Any]
@@ -96,9 +95,7 @@ def test_while_it_waits_for_its_replies(make_site: MakeSite, eventually: Eventua
 
 
 @both_modes
-def test_when_its_last_reply_has_just_come(
-    make_site: MakeSite, rt: ThreadsRuntime, eventually: Eventually, mode: str
-) -> None:
+def test_when_its_last_reply_has_just_come(make_site: MakeSite, rt: Runtime, eventually: Eventually, mode: str) -> None:
     site = make_site(workers=1, changes={"main_mode": mode})
     site.hold()
     (client,) = site.search("a")
@@ -194,12 +191,15 @@ def test_one_that_fails_is_handed_over_all_the_same(make_site: MakeSite, eventua
 
 
 @both_modes
-def test_at_any_moment_each_query_has_one_outcome(make_site: MakeSite, rt: ThreadsRuntime, mode: str) -> None:
+def test_at_any_moment_each_query_has_one_outcome(
+    make_site: MakeSite, rt: Runtime, compute: Callable[[], None], mode: str
+) -> None:
     site = make_site(workers=3, changes={"main_mode": mode})
     stop = rt.event("stop")
 
     def hand_off_again_and_again() -> None:
         site.queries.hand_off(None)
+        compute()
         if not stop.is_set():
             site.host.post(hand_off_again_and_again)
 

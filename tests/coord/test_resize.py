@@ -9,8 +9,7 @@ import pytest
 
 from coordemu.coord.resize import RESIZES_KEPT
 from coordemu.coord.resize_policy import POLICIES
-from coordemu.runtime.base import NS_PER_S
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import NS_PER_S, Runtime
 
 LONG_NS = 10 * NS_PER_S
 MakeSite = Callable[..., Any]
@@ -281,7 +280,7 @@ def test_the_pools_own_drain_answers_ping(make_site: MakeSite, eventually: Event
 # ---- one resize after the other
 
 
-def test_overlap_refuse(make_site: MakeSite, eventually: Eventually, rt: ThreadsRuntime) -> None:
+def test_overlap_refuse(make_site: MakeSite, eventually: Eventually, rt: Runtime) -> None:
     site = make_site(workers=3, policy="upstream-7193")
     keep_busy(site, 3, eventually)
     client = site.client()

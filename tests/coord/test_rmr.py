@@ -13,8 +13,7 @@ from coordemu.coord.conn_options import ConnOptions
 from coordemu.coord.rmr import NO_CONNECTION, NOT_EVERY_NODE, MRCtx, fanout
 from coordemu.coord.shrink_plan import ShrinkPlan
 from coordemu.coord.topology import MRClusterTopology
-from coordemu.runtime.base import NS_PER_S
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import NS_PER_S, Runtime
 from coordemu.runtime.wait_for import chain_from
 
 PATIENCE_NS = 10 * NS_PER_S
@@ -24,7 +23,7 @@ ECHO = pack_command("ECHO", "hi")
 class Fans:
     """Three shards, a cluster, and fan-outs that can be waited for."""
 
-    def __init__(self, rt: ThreadsRuntime, farm: Any, options: ConnOptions, eventually: Callable[..., Any]) -> None:
+    def __init__(self, rt: Runtime, farm: Any, options: ConnOptions, eventually: Callable[..., Any]) -> None:
         self.rt = rt
         self.farm = farm
         self.eventually = eventually
@@ -65,7 +64,7 @@ class Fans:
 
 
 @pytest.fixture
-def fans(rt: ThreadsRuntime, farm: Any, fast: ConnOptions, eventually: Callable[..., Any]) -> Iterator[Fans]:
+def fans(rt: Runtime, farm: Any, fast: ConnOptions, eventually: Callable[..., Any]) -> Iterator[Fans]:
     made = Fans(rt, farm, fast, eventually)
     yield made
     made.cluster.free()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from coordemu.coord.rq import WARN_STEP, MRWorkQueue
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import Runtime
 
 
 def nothing(_io: Any, _data: Any) -> None:
@@ -21,11 +22,11 @@ def nothing(_io: Any, _data: Any) -> None:
 class Recorder:
     """A queue with what it woke and logged."""
 
-    def __init__(self, max_pending: int, spin: bool = False) -> None:
+    def __init__(self, rt: Runtime, max_pending: int, spin: bool = False) -> None:
         self.wakes = 0
         self.lines: list[str] = []
         self.queue = MRWorkQueue(
-            ThreadsRuntime(seed=1), max_pending, "queue", self.wake, lambda _level, line: self.lines.append(line), spin
+            rt, max_pending, "queue", self.wake, lambda _level, line: self.lines.append(line), spin
         )
 
     def wake(self) -> None:
@@ -36,8 +37,8 @@ class Recorder:
         return None if item is None else item.data
 
 
-def test_first_in_first_out_and_pending() -> None:
-    r = Recorder(10)
+def test_first_in_first_out_and_pending(rt: Runtime) -> None:
+    r = Recorder(rt, 10)
     for data in "abc":
         assert r.queue.push(nothing, data)
     assert [r.pop_data() for _ in range(4)] == ["a", "b", "c", None]
@@ -47,16 +48,16 @@ def test_first_in_first_out_and_pending() -> None:
     assert repr(r.queue) == "<MRWorkQueue 'queue' size=0 pending=2/10>"
 
 
-def test_the_callback_is_kept_with_its_data() -> None:
-    r = Recorder(1)
+def test_the_callback_is_kept_with_its_data(rt: Runtime) -> None:
+    r = Recorder(rt, 1)
     r.queue.push(nothing, 7)
     item = r.queue.pop()
     assert item is not None
     assert item == (nothing, 7)
 
 
-def test_at_the_limit_nothing_is_popped_and_done_wakes_once() -> None:
-    r = Recorder(2)
+def test_at_the_limit_nothing_is_popped_and_done_wakes_once(rt: Runtime) -> None:
+    r = Recorder(rt, 2)
     for data in range(4):
         r.queue.push(nothing, data)
     assert [r.pop_data() for _ in range(3)] == [0, 1, None]
@@ -68,16 +69,16 @@ def test_at_the_limit_nothing_is_popped_and_done_wakes_once() -> None:
     assert [r.pop_data() for _ in range(2)] == [2, 3]
 
 
-def test_a_done_without_anybody_turned_away_wakes_nobody() -> None:
-    r = Recorder(2)
+def test_a_done_without_anybody_turned_away_wakes_nobody(rt: Runtime) -> None:
+    r = Recorder(rt, 2)
     r.queue.push(nothing, 0)
     r.pop_data()
     r.queue.done()
     assert r.wakes == 0
 
 
-def test_upstreams_rule_wakes_at_the_limit() -> None:
-    r = Recorder(1, spin=True)
+def test_upstreams_rule_wakes_at_the_limit(rt: Runtime) -> None:
+    r = Recorder(rt, 1, spin=True)
     r.queue.push(nothing, 0)
     r.queue.push(nothing, 1)
     r.pop_data()
@@ -89,8 +90,8 @@ def test_upstreams_rule_wakes_at_the_limit() -> None:
     assert r.pop_data() == 1
 
 
-def test_a_lower_limit_holds_back_under_way_requests_and_a_larger_one_wakes() -> None:
-    r = Recorder(650)
+def test_a_lower_limit_holds_back_under_way_requests_and_a_larger_one_wakes(rt: Runtime) -> None:
+    r = Recorder(rt, 650)
     for data in range(60):
         r.queue.push(nothing, data)
     for _ in range(55):
@@ -111,8 +112,8 @@ def test_a_lower_limit_holds_back_under_way_requests_and_a_larger_one_wakes() ->
     assert r.pop_data() == 56
 
 
-def test_the_warning_needs_the_same_head_and_growth_beyond_the_last_warning() -> None:
-    r = Recorder(1)
+def test_the_warning_needs_the_same_head_and_growth_beyond_the_last_warning(rt: Runtime) -> None:
+    r = Recorder(rt, 1)
     r.queue.push(nothing, "under way")
     r.pop_data()
     r.queue.push(nothing, "head")
@@ -135,8 +136,8 @@ def test_the_warning_needs_the_same_head_and_growth_beyond_the_last_warning() ->
     assert r.queue.statistics()["warnings"] == 2
 
 
-def test_a_head_that_moves_is_no_reason_to_warn() -> None:
-    r = Recorder(1)
+def test_a_head_that_moves_is_no_reason_to_warn(rt: Runtime) -> None:
+    r = Recorder(rt, 1)
     for _ in range(WARN_STEP * 3):
         r.queue.push(nothing, None)
     r.queue.pop()
@@ -150,25 +151,25 @@ def test_a_head_that_moves_is_no_reason_to_warn() -> None:
     assert r.lines == []
 
 
-def test_done_without_pending_is_refused_and_changes_nothing() -> None:
-    r = Recorder(1)
+def test_done_without_pending_is_refused_and_changes_nothing(rt: Runtime) -> None:
+    r = Recorder(rt, 1)
     with pytest.raises(ValueError, match="not pending"):
         r.queue.done()
     assert r.queue.pending == 0
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_below_one_is_refused(limit: int) -> None:
+def test_a_limit_below_one_is_refused(limit: int, rt: Runtime) -> None:
     with pytest.raises(ValueError, match="below 1"):
-        Recorder(limit)
-    r = Recorder(5)
+        Recorder(rt, limit)
+    r = Recorder(rt, 5)
     with pytest.raises(ValueError, match="below 1"):
         r.queue.set_max_pending(limit)
     assert r.queue.max_pending == 5
 
 
-def test_a_closed_queue_hands_out_what_waits_and_takes_no_more() -> None:
-    r = Recorder(1)
+def test_a_closed_queue_hands_out_what_waits_and_takes_no_more(rt: Runtime) -> None:
+    r = Recorder(rt, 1)
     r.queue.push(nothing, 1)
     r.queue.push(nothing, 2)
     assert [item.data for item in r.queue.close()] == [1, 2]
@@ -180,9 +181,11 @@ def test_a_closed_queue_hands_out_what_waits_and_takes_no_more() -> None:
 class QueueAgainstModel(RuleBasedStateMachine):
     """Pushes, pops, completions and limits in any order, against a deque and three numbers."""
 
+    make_runtime: Callable[[], Runtime]
+
     def __init__(self) -> None:
         super().__init__()
-        self.r = Recorder(2)
+        self.r = Recorder(type(self).make_runtime(), 2)
         self.waiting: deque[int] = deque()
         self.number = self.pending = self.wakes = 0
         self.limit = 2
@@ -232,5 +235,9 @@ class QueueAgainstModel(RuleBasedStateMachine):
         assert self.r.wakes == self.wakes
 
 
-QueueAgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestQueueAgainstModel = QueueAgainstModel.TestCase
+def test_the_queue_against_the_model(runtime_kind: str, make_runtime: Callable[[str], Runtime]) -> None:
+    class OnRuntime(QueueAgainstModel):
+        pass
+
+    OnRuntime.make_runtime = staticmethod(lambda: make_runtime(runtime_kind))
+    run_state_machine_as_test(OnRuntime, settings=settings(max_examples=60, stateful_step_count=40, deadline=None))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -16,13 +15,7 @@ from coordemu.runtime.wait_for import Chain, chain_from
 
 LONG_NS = 30 * NS_PER_S
 Log = list[tuple[str, str]]
-
-
-def until(predicate: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not predicate():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.0002)
+Eventually = Callable[..., Any]
 
 
 class Bench:
@@ -40,7 +33,7 @@ class Bench:
 
     def start(self) -> None:
         self.workers.add_work(lambda _: None, None)
-        until(lambda: self.workers.stats().incomplete_jobs == 0)
+        self.rt.poll_until(lambda: self.workers.stats().incomplete_jobs == 0, NS_PER_MS, "no jobs", LONG_NS)
 
     def notices(self) -> list[str]:
         return [line for level, line in self.log if level == "notice"]
@@ -76,7 +69,7 @@ def test_the_pool_is_called_workers_and_starts_with_the_first_job(bench: Make) -
     assert bench().notices() == ["workers threadpool disabled, size 0"]
 
 
-def test_the_tickets_come_from_the_configuration(bench: Make) -> None:
+def test_the_tickets_come_from_the_configuration(bench: Make, eventually: Eventually) -> None:
     it = bench(workers=1, workers_priority_bias_threshold=0)
     done: list[str] = []
     it.workers.pool.pause_threads_no_wait()
@@ -85,7 +78,7 @@ def test_the_tickets_come_from_the_configuration(bench: Make) -> None:
     for label in ("h0", "h1"):
         it.workers.add_work(done.append, label)  # high, unless said otherwise
     it.workers.resume()
-    until(lambda: len(done) == 4)
+    eventually(lambda: len(done) == 4)
     assert done == ["h0", "l0", "h1", "l1"]
 
 
@@ -120,7 +113,7 @@ def test_the_tickets_come_from_the_configuration(bench: Make) -> None:
     ],
 )
 def test_each_change_becomes_its_operation(
-    bench: Make, before: int, after: int, reduce: str, steps: list[str], notices: list[str]
+    bench: Make, before: int, after: int, reduce: str, steps: list[str], notices: list[str], eventually: Eventually
 ) -> None:
     it = bench(workers=before)
     it.start()
@@ -129,7 +122,7 @@ def test_each_change_becomes_its_operation(
     assert it.pool_steps()[seen:] == [f"Thpool.{step}" for step in steps]
     assert it.notices()[logged:] == notices
     assert it.workers.num_threads == after
-    until(lambda: it.workers.num_threads_alive == after)
+    eventually(lambda: it.workers.num_threads_alive == after)
     assert it.workers.pool.is_initialized == (after > 0)
 
 
@@ -152,7 +145,7 @@ def test_another_way_of_reducing_is_refused(bench: Make) -> None:
     assert it.workers.num_threads == 1
 
 
-def test_an_operation_event_has_the_larger_of_both_numbers(bench: Make) -> None:
+def test_an_operation_event_has_the_larger_of_both_numbers(bench: Make, eventually: Eventually) -> None:
     it = bench(workers=2, min_operation_workers=5)
     it.start()
     assert it.workers.operation_event_begin() == 5
@@ -164,7 +157,7 @@ def test_an_operation_event_has_the_larger_of_both_numbers(bench: Make) -> None:
     assert it.workers.statistics()["events"] == 1
     assert it.workers.operation_event_end() == 3
     assert it.workers.in_operation_event is False
-    until(lambda: it.workers.num_threads_alive == 3)
+    eventually(lambda: it.workers.num_threads_alive == 3)
     with pytest.raises(ThpoolError, match="no operation event"):
         it.workers.operation_event_end()
 
@@ -226,7 +219,7 @@ class FastPolls:
         return predicate()
 
 
-def test_drain_yields_every_100_ms_and_logs_every_tenth_yield(rt: Runtime) -> None:
+def test_drain_yields_every_100_ms_and_logs_every_tenth_yield(rt: Runtime, eventually: Eventually) -> None:
     fast = FastPolls(rt)
     gate = rt.event("gate")
     yields: list[Any] = []
@@ -235,7 +228,7 @@ def test_drain_yields_every_100_ms_and_logs_every_tenth_yield(rt: Runtime) -> No
         yields.append(ctx)
         if len(yields) == 25:
             gate.set()
-            until(lambda: it.workers.stats().incomplete_jobs == 0)
+            eventually(lambda: it.workers.stats().incomplete_jobs == 0)
 
     it = Bench(cast(Runtime, fast), Config(workers=1), on_yield)
     it.workers.add_work(lambda _: gate.wait(LONG_NS), None)
@@ -284,14 +277,19 @@ class Server:
         self.replied.value += 1
         self.module_lock.release()
 
+    def needed(self) -> bool:
+        return "module lock" in [getattr(task.waiting_on, "name", "") for task in self.bench.workers.threads()]
+
     def main(self) -> None:
         with self.module_lock:
             self.bench.workers.add_work(self.query, None)
-            until(lambda: "module lock" in [getattr(t.waiting_on, "name", "") for t in self.bench.workers.threads()])
+            self.rt.poll_until(self.needed, NS_PER_MS, "a worker that needs the module lock", LONG_NS)
             self.bench.config.config_set("WORKERS", 0)
 
 
-def test_before_the_fix_main_hangs_and_the_trigger_is_never_reached(rt: Runtime, bench: Make) -> None:
+def test_before_the_fix_main_hangs_and_the_trigger_is_never_reached(
+    rt: Runtime, bench: Make, eventually: Eventually
+) -> None:
     server = Server(rt, bench, "sync")
     main = rt.spawn(server.main, name="main")
     looks: list[Chain] = []
@@ -300,7 +298,7 @@ def test_before_the_fix_main_hangs_and_the_trigger_is_never_reached(rt: Runtime,
         looks.append(chain_from(rt, main))
         return looks[-1].kind == "cycle"
 
-    until(in_a_cycle)
+    eventually(in_a_cycle)
     assert {"workers: terminate when empty", "module lock"} < set(looks[-1].steps)
     assert server.triggered == []  # the shrink of the connections has not even been asked for
     server.give_up.set()
@@ -308,20 +306,22 @@ def test_before_the_fix_main_hangs_and_the_trigger_is_never_reached(rt: Runtime,
     assert server.triggered == [0]
 
 
-def test_after_the_fix_the_setter_returns_and_the_query_is_answered(rt: Runtime, bench: Make) -> None:
+def test_after_the_fix_the_setter_returns_and_the_query_is_answered(
+    rt: Runtime, bench: Make, eventually: Eventually
+) -> None:
     server = Server(rt, bench, "async")
     main = rt.spawn(server.main, name="main")
     assert main.join(LONG_NS)
     assert main.error is None
     assert server.triggered == [0]
-    until(lambda: server.bench.workers.num_threads_alive == 0)
+    eventually(lambda: server.bench.workers.num_threads_alive == 0)
     assert server.replied.value == 1
 
 
 # ---- a pool by number
 
 
-def test_a_pool_by_number_is_changed_in_its_own_way_whatever_is_said(rt: Runtime) -> None:
+def test_a_pool_by_number_is_changed_in_its_own_way_whatever_is_said(rt: Runtime, eventually: Eventually) -> None:
     log: Log = []
     config = Config(workers=0)
     workers = WorkersThreadPool(rt, config, lambda *line: log.append(line), by_number=True)
@@ -330,7 +330,7 @@ def test_a_pool_by_number_is_changed_in_its_own_way_whatever_is_said(rt: Runtime
         config.config_set("WORKERS", number)
         assert workers.set_num_workers(reduce) == number
         workers.add_work(done.append, number)
-        until(lambda: workers.stats().incomplete_jobs == 0 and workers.num_threads_alive == workers.num_threads)
+        eventually(lambda: workers.stats().incomplete_jobs == 0 and workers.num_threads_alive == workers.num_threads)
     assert done == [3, 1, 0, 2]
     notices = [line for level, line in log if level == "notice"]
     assert notices == [
@@ -348,22 +348,22 @@ def test_a_pool_by_number_is_changed_in_its_own_way_whatever_is_said(rt: Runtime
     workers.destroy()
 
 
-def test_a_paused_pool_by_number_is_reduced_all_the_same(rt: Runtime) -> None:
+def test_a_paused_pool_by_number_is_reduced_all_the_same(rt: Runtime, eventually: Eventually) -> None:
     config = Config(workers=3)
     workers = WorkersThreadPool(rt, config, lambda *_: None, by_number=True)
     workers.add_work(lambda _: None, None)
-    until(lambda: workers.stats().total_jobs_done == 1)
+    eventually(lambda: workers.stats().total_jobs_done == 1)
     workers.pause()
     config.config_set("WORKERS", 1)
     assert workers.set_num_workers("by-number") == 1
-    until(lambda: workers.num_threads_alive == 1)
+    eventually(lambda: workers.num_threads_alive == 1)
     workers.resume()
     workers.destroy()
 
 
-def test_upstreams_pool_takes_by_number_for_async(bench: Callable[..., Bench]) -> None:
+def test_upstreams_pool_takes_by_number_for_async(bench: Callable[..., Bench], eventually: Eventually) -> None:
     site = bench(workers=2)
     site.start()
     assert site.set(0, "by-number") == 0
     assert site.pool_steps()[-1] == "Thpool.schedule_config_reduce_threads_job"
-    until(lambda: site.workers.num_threads_alive == 0)
+    eventually(lambda: site.workers.num_threads_alive == 0)

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
 from coordemu.coord.thpool import Thpool
-from coordemu.runtime.base import NS_PER_S, Event, Runtime, Task
+from coordemu.runtime.base import NS_PER_S, NS_PER_US, Event, Runtime, Task
 
 LONG_NS = 30 * NS_PER_S
 
 
-def until(predicate: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(rt: Runtime, predicate: Callable[[], bool], seconds: float = 20.0) -> None:
     """Look until it is true; fail when that takes too long."""
-    deadline = time.monotonic() + seconds
+    deadline_ns = rt.now_ns() + round(seconds * NS_PER_S)
     while not predicate():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.0002)
+        assert rt.now_ns() < deadline_ns, "it never came true"
+        rt.sleep_ns(200 * NS_PER_US)
 
 
 def waits_for(task: Task, name: str) -> bool:
     """Whether the task waits for what has that name."""
     waitable = task.waiting_on
     return waitable is not None and waitable.name == name
+
+
+class Watched:
+    """A runtime of which a test replaces a part."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rt, name)
 
 
 class Crowd:
@@ -44,12 +55,12 @@ class Crowd:
     def busy(self, n: int) -> None:
         """n threads, each in a job at the gate."""
         self.pool.add_n_work([(self.work, number) for number in range(n)])
-        until(lambda: self.pool.num_jobs_in_progress == n)
+        until(self.rt, lambda: self.pool.num_jobs_in_progress == n)
 
     def idle(self) -> None:
         """Initialised, and every thread asleep."""
         self.pool.add_work(lambda _: None, None)
-        until(lambda: self.asleep() == self.pool.num_threads)
+        until(self.rt, lambda: self.asleep() == self.pool.num_threads)
 
     def asleep(self) -> int:
         return sum(waits_for(task, "workers: jobs") for task in self.pool.tasks())
@@ -68,9 +79,15 @@ class Crowd:
         self.pool.destroy()
 
 
-@pytest.fixture(scope="session", name="until")
-def until_fixture() -> Callable[..., None]:
+@pytest.fixture(name="until")
+def until_fixture(rt: Runtime) -> Callable[..., None]:
     """until(predicate)."""
+    return partial(until, rt)
+
+
+@pytest.fixture(scope="session")
+def until_on() -> Callable[..., None]:
+    """until_on(rt, predicate), for tests that make their own runtime."""
     return until
 
 
@@ -84,6 +101,12 @@ def waits_for_fixture() -> Callable[[Task, str], bool]:
 def new_crowd() -> type[Crowd]:
     """For tests that make their own runtime."""
     return Crowd
+
+
+@pytest.fixture(scope="session")
+def watched() -> type[Watched]:
+    """watched(rt): the runtime, to be changed in places."""
+    return Watched
 
 
 @pytest.fixture
@@ -127,10 +150,10 @@ def all_asleep(pool: Thpool) -> bool:
     return len(tasks) == pool.num_threads and all(waits_for(task, f"{pool.name}: jobs") for task in tasks)
 
 
-def start_idle(pool: Thpool) -> None:
+def start_idle(rt: Runtime, pool: Thpool) -> None:
     """Initialise the pool and wait until all of its threads sleep."""
     pool.add_work(lambda _: None, None)
-    until(lambda: all_asleep(pool))
+    until(rt, lambda: all_asleep(pool))
 
 
 @pytest.fixture(scope="session", name="all_asleep")
@@ -139,7 +162,7 @@ def all_asleep_fixture() -> Callable[[Thpool], bool]:
     return all_asleep
 
 
-@pytest.fixture(scope="session", name="start_idle")
-def start_idle_fixture() -> Callable[[Thpool], None]:
+@pytest.fixture(name="start_idle")
+def start_idle_fixture(rt: Runtime) -> Callable[[Thpool], None]:
     """start_idle(pool)."""
-    return start_idle
+    return partial(start_idle, rt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 
 from coordemu.coord.thpool import Thpool
 from coordemu.runtime.base import NS_PER_S, Condition, Lock, OwedBy, Runtime, Task
-from coordemu.runtime.threads import ThreadsRuntime
 
 LONG_NS = 30 * NS_PER_S
 Until = Callable[..., None]
@@ -66,39 +64,33 @@ def test_no_jobs_is_no_push(make: Make) -> None:
     assert pool.num_threads_alive == 0
 
 
-class HeldSpawn(ThreadsRuntime):
-    """Threads of the pool start only when let; what the pool looked like at each start is kept."""
-
-    def __init__(self) -> None:
-        super().__init__(seed=1)
-        self.pool: Thpool | None = None
-        self.let = self.event("let them start")
-        self.seen: list[tuple[bool, int]] = []
-
-    def spawn(self, target: Callable[..., object], *args: object, name: str) -> Any:
-        if name.startswith("workers-"):
-            assert self.pool is not None
-            self.seen.append((self.pool.is_initialized, self.pool.incomplete_jobs))
-            assert self.let.wait(LONG_NS)
-        return super().spawn(target, *args, name=name)
-
-
 def test_initialized_is_published_before_any_thread_is_up_and_a_second_push_only_pushes(
-    make: Make, until: Until
+    make: Make, rt: Runtime, watched: Any, until: Until
 ) -> None:
-    runtime = HeldSpawn()
-    pool = runtime.pool = make(2, runtime=runtime)
+    """Threads of the pool start only when let; what the pool looks like at each start is kept."""
+    runtime = watched(rt)
+    let = rt.event("let them start")
+    seen: list[tuple[bool, int]] = []
+
+    def spawn(target: Callable[..., object], *args: object, name: str) -> Task:
+        if name.startswith("workers-"):
+            seen.append((pool.is_initialized, pool.incomplete_jobs))
+            assert let.wait(LONG_NS)
+        return rt.spawn(target, *args, name=name)
+
+    runtime.spawn = spawn
+    pool = make(2, runtime=runtime)
     done: list[int] = []
-    first = runtime.spawn(pool.add_work, done.append, 1, name="first submitter")
-    until(lambda: bool(runtime.seen))
-    assert runtime.seen == [(True, 1)]
+    first = rt.spawn(pool.add_work, done.append, 1, name="first submitter")
+    until(lambda: bool(seen))
+    assert seen == [(True, 1)]
     pool.add_work(done.append, 2)  # returns, although no thread runs yet
     assert pool.get_stats().total_pending_jobs == 2
     assert first.alive
-    runtime.let.set()
+    let.set()
     assert first.join(LONG_NS)
     until(lambda: sorted(done) == [1, 2])
-    assert len(runtime.seen) == 2
+    assert len(seen) == 2
     assert pool.num_threads_alive == 2
 
 
@@ -119,14 +111,17 @@ def test_many_first_pushes_at_once_start_the_threads_once(make: Make, rt: Runtim
         assert len(pool.tasks()) == pool.num_threads_alive == 3
 
 
-def test_a_thread_that_cannot_be_started_is_given_back(make: Make, logs: list[tuple[str, str]], until: Until) -> None:
-    class NoThirdThread(ThreadsRuntime):
-        def spawn(self, target: Callable[..., object], *args: object, name: str) -> Any:
-            if name == "workers-2":
-                raise RuntimeError("no more threads")
-            return super().spawn(target, *args, name=name)
+def test_a_thread_that_cannot_be_started_is_given_back(
+    make: Make, rt: Runtime, watched: Any, logs: list[tuple[str, str]], until: Until
+) -> None:
+    def spawn(target: Callable[..., object], *args: object, name: str) -> Task:
+        if name == "workers-2":
+            raise RuntimeError("no more threads")
+        return rt.spawn(target, *args, name=name)
 
-    pool = make(4, runtime=NoThirdThread(seed=1))
+    runtime = watched(rt)
+    runtime.spawn = spawn
+    pool = make(4, runtime=runtime)
     done: list[int] = []
     with pytest.raises(RuntimeError, match="no more threads"):
         pool.add_work(done.append, 1)
@@ -190,15 +185,18 @@ def test_a_submitter_chooses_low_or_high_only(make: Make, priority: str) -> None
     assert (pool.incomplete_jobs, pool.is_initialized) == (0, False)
 
 
-class CountedWakes(ThreadsRuntime):
-    """Keeps what the pool's condition was asked to wake."""
+class CountedWakes:
+    """A runtime that keeps what the pool's condition was asked to wake."""
 
-    def __init__(self) -> None:
-        super().__init__(seed=1)
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
         self.wakes: list[str] = []
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rt, name)
+
     def condition(self, lock: Lock, name: str, owed_by: OwedBy | None = None) -> Any:
-        condition: Condition = super().condition(lock, name, owed_by)
+        condition: Condition = self.rt.condition(lock, name, owed_by)
         wakes = self.wakes
 
         class Counted:
@@ -217,9 +215,9 @@ class CountedWakes(ThreadsRuntime):
 
 
 def test_one_job_signals_one_sleeper_and_more_jobs_wake_all(
-    make: Make, until: Until, all_asleep: Check, start_idle: Start
+    make: Make, rt: Runtime, until: Until, all_asleep: Check, start_idle: Start
 ) -> None:
-    runtime = CountedWakes()
+    runtime = CountedWakes(rt)
     pool = make(3, runtime=runtime)
     start_idle(pool)
     runtime.wakes.clear()
@@ -233,12 +231,12 @@ def test_one_job_signals_one_sleeper_and_more_jobs_wake_all(
     assert runtime.wakes == ["signal 1", "signal 1", "wake all"]
 
 
-def test_queued_and_in_progress_and_done_always_add_up(make: Make) -> None:
+def test_queued_and_in_progress_and_done_always_add_up(make: Make, rt: Runtime) -> None:
     pool = make(4, bias=1)
     pool.pause_threads_no_wait()
     jobs = 600
-    pool.add_n_work([(lambda _: time.sleep(0), None)] * (jobs // 2), "low")
-    pool.add_n_work([(lambda _: time.sleep(0), None)] * (jobs // 2), "high")
+    pool.add_n_work([(lambda _: rt.sleep_ns(0), None)] * (jobs // 2), "low")
+    pool.add_n_work([(lambda _: rt.sleep_ns(0), None)] * (jobs // 2), "high")
     pool.resume_threads()
     while True:
         stats = pool.get_stats()
@@ -247,6 +245,7 @@ def test_queued_and_in_progress_and_done_always_add_up(make: Make) -> None:
         assert 0 <= stats.num_jobs_in_progress <= 4
         if not stats.incomplete_jobs:
             break
+        rt.sleep_ns(0)
 
 
 def test_admin_jobs_are_in_progress_but_are_not_counted_as_done(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordemu.runtime.threads import ThreadsRuntime
+from coordemu.runtime.base import Runtime
 
 Until = Callable[..., None]
 
@@ -108,22 +109,32 @@ class AnyOrder:
         assert self.pool.num_threads == self.wanted
 
 
-@settings(max_examples=60, deadline=None)
-@given(n=st.integers(0, 4), steps=STEPS)
-def test_any_order_does_every_job_once_and_ends_with_the_number_wanted(
-    n: int, steps: list[tuple[str, int]], new_crowd: Callable[..., Any], until: Until
-) -> None:
-    rt = ThreadsRuntime(seed=1)
-    run = AnyOrder(new_crowd(rt, n), n, until)
+def carry_out(rt: Runtime, run: AnyOrder, steps: list[tuple[str, int]]) -> None:
     for what, number in steps:
         run.step(what, number)
         assert run.pool.num_threads == run.wanted
     run.finish()
     assert sorted(run.crew.done) == sorted(run.pushed)
-    until(lambda: run.crew.asleep() == run.wanted)
+    run.until(lambda: run.crew.asleep() == run.wanted)
     stats = run.pool.statistics()
     assert (stats["members"], stats["leaving"], stats["broadcasts"], stats["not_started"]) == (run.wanted, 0, 0, 0)
     assert stats["total_jobs_done"] == len(run.pushed)
     assert stats["job_errors"] == 0
     run.pool.destroy()
     assert not [task for task in rt.tasks() if task.name.startswith("workers")]
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(0, 4), steps=STEPS)
+def test_any_order_does_every_job_once_and_ends_with_the_number_wanted(
+    n: int,
+    steps: list[tuple[str, int]],
+    new_crowd: Callable[..., Any],
+    until_on: Callable[..., None],
+    runtime_kind: str,
+    make_runtime: Callable[[str], Runtime],
+    play: Callable[..., None],
+) -> None:
+    rt = make_runtime(runtime_kind)
+    run = AnyOrder(new_crowd(rt, n), n, partial(until_on, rt))
+    play(rt, lambda: carry_out(rt, run, steps))

@@ -116,7 +116,7 @@ def test_a_pool_that_drains_and_is_wanted_again_keeps_its_threads_and_makes_nobo
         in_sim(strategy, seed, there_and_back)
 
 
-# ---- on threads
+# ---- on either runtime
 
 
 class Bench:

@@ -10,7 +10,6 @@ import pytest
 from coordemu.coord.thpool import Thpool
 from coordemu.coord.thpool_admin import TRANSITIONS, Broadcast, ThpoolError, ThpoolPaused, ThreadCtx, ThreadState
 from coordemu.runtime.base import NS_PER_S, Runtime, Task
-from coordemu.runtime.threads import ThreadsRuntime
 
 LONG_NS = 30 * NS_PER_S
 Until = Callable[..., None]
@@ -189,24 +188,21 @@ def test_remove_threads_waits_at_the_barrier_and_then_until_they_have_gone(
     assert crew.pool.remove_threads(0) == 1
 
 
-class KeptPolls(ThreadsRuntime):
-    """Keeps what was polled for, and how often."""
+def test_removing_ends_with_a_poll_of_one_microsecond(
+    make: Callable[..., Thpool], rt: Runtime, watched: Callable[[Runtime], Any]
+) -> None:
+    polls: list[tuple[str, int]] = []
 
-    def __init__(self) -> None:
-        super().__init__(seed=1)
-        self.polls: list[tuple[str, int]] = []
+    def poll_until(predicate: Callable[[], bool], interval_ns: int, why: str, *args: Any, **rest: Any) -> bool:
+        polls.append((why, interval_ns))
+        return rt.poll_until(predicate, interval_ns, why, *args, **rest)
 
-    def poll_until(self, predicate: Callable[[], bool], interval_ns: int, why: str, *args: Any, **rest: Any) -> bool:
-        self.polls.append((why, interval_ns))
-        return super().poll_until(predicate, interval_ns, why, *args, **rest)
-
-
-def test_removing_ends_with_a_poll_of_one_microsecond(make: Callable[..., Thpool]) -> None:
-    runtime = KeptPolls()
+    runtime = watched(rt)
+    runtime.poll_until = poll_until
     pool = make(3, runtime=runtime)
     pool.add_work(lambda _: None, None)
     assert pool.remove_threads(2) == 1
-    assert runtime.polls == [("workers: 1 threads alive", 1000)]
+    assert polls == [("workers: 1 threads alive", 1000)]
 
 
 def test_the_second_wait_is_a_poll_that_names_who_is_to_leave(crowd: Make, until: Until, waits_for: WaitsFor) -> None:
