@@ -19,12 +19,15 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("coord", "shards", "pool", "resilience", "explore"),
     ("lab",),
     ("report",),
-    ("cli", "cli_options", "cli_explore", "pytest_plugin", "pytest_interleavings"),
+    ("cli", "cli_options", "cli_explore", "cli_pool", "pytest_plugin", "pytest_interleavings"),
 )
 NEIGHBOURS = {
     ("cli", "cli_options"),
     ("cli", "cli_explore"),
+    ("cli", "cli_pool"),
     ("cli_explore", "cli_options"),
+    ("cli_pool", "cli_explore"),
+    ("cli_pool", "cli_options"),
     ("pytest_plugin", "pytest_interleavings"),
 }
 # The recipe of the build, which nothing imports, and the package itself, which holds the version.

@@ -12,7 +12,8 @@ healthy is a failure, and has a signature. The rules, in order:
 * degraded: a query failed, or PING or the queries stood still for more than a second.
 
 A query that fails because its node was killed by the scenario, or by its chaos, is the node's fault: the error must
-name that node. On the explored clock time may pass while everybody could go on, so gaps say nothing there, and are not judged.
+name that node. On the explored clock time may pass while everybody could go on, so gaps say nothing there, and are not
+judged.
 
 Thread: pure. Upstream: none. Left out: figures that only real time can give.
 """

@@ -15,12 +15,14 @@ each task's wait whole, because it hangs on one reference. Upstream: pthread_cre
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
 from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
+from types import FrameType
 from typing import Self
 
 from coordemu.runtime.base import NS_PER_S, Waitable
@@ -34,6 +36,21 @@ def wait_limit_s(timeout_ns: int | None) -> float:
     if timeout_ns is None:
         return -1.0
     return min(max(timeout_ns, 0) / NS_PER_S, threading.TIMEOUT_MAX)
+
+
+def current_frames() -> dict[int, FrameType]:
+    """The innermost frame of every thread, by its identifier. Thread: any.
+
+    The collector is off meanwhile: CPython 3.11 holds its list of threads here, and a `threading.local` that is
+    collected just now (a runtime's own) would wait for that list for ever.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class Wait:
@@ -111,7 +128,7 @@ class ThreadTask:
         if self._ended:
             return False
         if self.adopted and isinstance(self._thread, threading._DummyThread):
-            return self.ident in sys._current_frames()  # threading never learns that such a thread has ended
+            return self.ident in current_frames()  # threading never learns that such a thread has ended
         return not self.adopted or self._thread.is_alive()
 
     @property
@@ -155,7 +172,7 @@ class ThreadTask:
         """Its frames, outermost first, as "file:line function"; empty when it has ended. Thread: any."""
         if not self.alive:
             return []
-        return frames_in_words(sys._current_frames().get(self.ident))
+        return frames_in_words(current_frames().get(self.ident))
 
     def __repr__(self) -> str:
         return task_in_words("ThreadTask", self.name, self)
