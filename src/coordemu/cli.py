@@ -1,4 +1,5 @@
-"""The command line: ``coordemu run | compare | chain | explore | replay | shrink | policies | scenarios | bench``.
+"""The command line: ``coordemu run | compare | chain | explore | replay | shrink | pool | policies | scenarios |
+bench``.
 
 Role: options in, reports out. Results go to stdout, progress and complaints to stderr; ``--json -`` prints JSON alone.
 Exit codes: 0 the run's expectation holds, 1 it does not, 2 usage, 3 environment. A run hangs in a child process at
@@ -37,9 +38,11 @@ from coordemu.cli_options import (
     search_options,
     write,
 )
+from coordemu.cli_pool import pool
 from coordemu.coord.resize_policy import POLICIES, ResizePolicy
 from coordemu.coord.shrink_plan import STOP_MODES
 from coordemu.lab.child import RunError, run_in_child
+from coordemu.lab.client_pool_subject import CLIENT_POOL_SCENARIOS
 from coordemu.lab.order_scenario import ORDER_SCENARIOS
 from coordemu.lab.result import VERDICTS, Result
 from coordemu.lab.scenario import SCENARIOS, Scenario
@@ -285,6 +288,12 @@ def scenarios() -> None:
         sizes = ":".join(map(str, alone.workers))
         table.add_row(alone.name, escape(f"The thread pool alone. {alone.summary}"), sizes, "-", "-")
     output().print(table)
+    table = Table(title="of orders, of the client-side pool (explore)", title_justify="left")
+    for name in ("scenario", "what it is", "--fault: what it shows"):
+        table.add_column(name, no_wrap=name == "scenario")
+    for recipe in CLIENT_POOL_SCENARIOS.values():
+        table.add_row(recipe.name, escape(recipe.summary), ", ".join(recipe.faults) or "-")
+    output().print(table)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -307,6 +316,7 @@ def bench(arguments: tuple[str, ...]) -> None:
 main.add_command(explore)
 main.add_command(replay)
 main.add_command(shrink)
+main.add_command(pool)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ from coordemu.explore.schedule_file import ScheduleFile
 from coordemu.explore.shrink import Shrunk
 from coordemu.explore.shrink import shrink as shrink_order
 from coordemu.explore.tally import Found
+from coordemu.lab.client_pool_subject import PREFIX, ClientPoolSubject
 from coordemu.lab.order_run import CoordinatorSubject
 from coordemu.lab.result import VERDICTS, Result
 from coordemu.lab.run import ShardsUnreachable
@@ -69,7 +70,7 @@ ABORTED = 130
 KINDS_SHOWN = 3
 # Options that do not change what an order of a search is.
 _NOT_AGAIN = {
-    "schedules", "seconds", "exhaustive", "jobs", "dask", "save", "json_path", "expect", "kinds", "only",
+    "schedules", "seconds", "exhaustive", "preemptions", "jobs", "dask", "save", "json_path", "expect", "kinds", "only",
     "names", "runtime", "repeat", "stops",
 }  # fmt: skip
 _JSON_HELP = "Write the report as JSON; - for stdout, which then has nothing else."
@@ -113,7 +114,7 @@ class Exploration:
 
     def __init__(
         self,
-        subject: CoordinatorSubject | ThpoolSubject,
+        subject: CoordinatorSubject | ThpoolSubject | ClientPoolSubject,
         search: OrderSearch,
         interrupted: Interrupts,
         save: str | None = None,
@@ -227,7 +228,7 @@ def _save(file: ScheduleFile, path: Path) -> str:
 def _again(ctx: click.Context, scenario: str, words: Sequence[str] = ()) -> list[str] | None:
     """The search as it was typed, without what says how much to search and where results go; None for an exhaustive
     one, whose orders have no plans. words: options to add."""
-    if ctx.params["exhaustive"] or ctx.params["strategy"] in SYSTEMATIC:
+    if ctx.params["exhaustive"] or ctx.params["preemptions"] is not None or ctx.params["strategy"] in SYSTEMATIC:
         return None
     typed = ["coordemu", "explore", scenario, *words]
     for param in ctx.command.params:
@@ -275,6 +276,9 @@ def explore(ctx: click.Context, /, scenario: str, policy: str, seed: int, only: 
 
     --expect healthy: every order was; another verdict: at least one order had it.
     """
+    typed = ctx.get_parameter_source("policy") is ParameterSource.COMMANDLINE
+    if typed and scenario.startswith(PREFIX):
+        raise click.UsageError("--policy has no meaning for a recipe of the client pool")
     subject = make_subject(scenario, make_policy(policy, given), given)
     search = make_search(given, seed, only)
     _check_targets(given)
@@ -425,6 +429,8 @@ def compare_orders(
 
     policies: each with the options that name it.
     """
+    if scenario.startswith(PREFIX):
+        raise click.UsageError(f"{scenario}: policies are of the coordinator; the client pool has none to compare")
     subjects = [make_subject(scenario, policy, given) for policy, _ in policies]
     seed = 1 if given["seed"] is None else given["seed"]
     search = make_search(given, seed)

@@ -31,13 +31,15 @@ from coordemu.coord.resize_policy import (
 )
 from coordemu.coord.shrink_plan import AT_DEADLINE, DRAIN_MODES, STAY_MODES, STOP_MODES
 from coordemu.explore.jobs import MAX_JOBS
-from coordemu.explore.order_search import DEFAULT_ORDERS, DPOR, OrderSearch
+from coordemu.explore.order_search import DEFAULT_ORDERS, DFS, DPOR, OrderSearch
 from coordemu.explore.portfolio import PORTFOLIO, SYSTEMATIC, check_strategy
+from coordemu.lab.client_pool_subject import PREFIX, ClientPoolSubject, recipe_for
 from coordemu.lab.duration import parse_duration
 from coordemu.lab.order_run import CoordinatorSubject
 from coordemu.lab.order_scenario import OrderScenario, get_order_scenario
 from coordemu.lab.scenario import Scenario, ScenarioError, get_scenario, parse_plan
 from coordemu.lab.thpool_subject import THPOOL_SCENARIOS, ThpoolSubject, get_thpool_scenario
+from coordemu.pool.pool_faults import UnknownPoolFault
 from coordemu.runtime.base import NS_PER_MS
 from coordemu.runtime.threads import ThreadsRuntime
 from coordemu.shards.fd_limit import raise_fd_limit
@@ -125,6 +127,12 @@ _SEARCH_OPTIONS = (
         "--exhaustive", is_flag=True, help="Every order that differs, each once; --schedules or --seconds end it early."
     ),
     click.option("--strategy", help="Who chooses the orders (default: portfolio; exhaustive: dpor)."),
+    click.option(
+        "--preemptions",
+        type=click.IntRange(0, 100),
+        metavar="N",
+        help="Every order in which at most N times a task that could go on is interrupted (exhaustive, dfs).",
+    ),
     click.option("--jobs", type=click.IntRange(1, MAX_JOBS), default=1, help="Share the orders between processes."),
     click.option("--dask", metavar="ADDRESS", help="Share them on a dask cluster, for example tcp://host:8786."),
     click.option(
@@ -132,13 +140,14 @@ _SEARCH_OPTIONS = (
         "faults_on",
         multiple=True,
         metavar="NAME",
-        help=f"Switch a historical fault on: {', '.join(HISTORICAL_FAULTS)}.",
+        help=f"Switch a historical fault on: {', '.join(HISTORICAL_FAULTS)}; or, of a {PREFIX}... recipe, one of those "
+        "that `coordemu scenarios` lists.",
     ),
     click.option("--save", metavar="DIR", help="Write a schedule file for each failure that differs."),
     click.option("--no-shrink", is_flag=True, help="Show failing orders as they were found."),
 )
 SEARCH_FIELDS = (
-    "schedules", "seconds", "exhaustive", "strategy", "jobs", "dask", "faults_on", "save", "no_shrink",
+    "schedules", "seconds", "exhaustive", "strategy", "preemptions", "jobs", "dask", "faults_on", "save", "no_shrink",
 )  # fmt: skip
 _POLICY_OPTIONS = (
     click.option(
@@ -237,14 +246,24 @@ def make_order_scenario(name: str, given: dict[str, Any]) -> OrderScenario:
         raise click.UsageError(_in_options_words(err)) from None
 
 
-def make_subject(name: str, policy: ResizePolicy, given: dict[str, Any]) -> CoordinatorSubject | ThpoolSubject:
+def make_subject(
+    name: str, policy: ResizePolicy, given: dict[str, Any]
+) -> CoordinatorSubject | ThpoolSubject | ClientPoolSubject:
     """The named scenario of the simulator under a policy, with the options and faults applied; of the thread pool
-    alone the policy's way to reduce is all that counts. Raises click.UsageError."""
+    alone the policy's way to reduce is all that counts, of the client pool nothing. Raises click.UsageError."""
     try:
+        if name.startswith(PREFIX):
+            for field in (*SCENARIO_FIELDS, *ORDER_FIELDS, *POLICY_FIELDS, "workers", "order", "chaos"):
+                if field != "seed" and given.get(field) is not None:
+                    raise click.UsageError(f"{_flag(field)} has no meaning for a recipe of the client pool")
+            return ClientPoolSubject(name, tuple(given.get("faults_on") or ()))
+        for fault in given.get("faults_on") or ():
+            if recipe_for(fault):
+                raise click.UsageError(f"--fault: {fault!r} is of the client pool; {recipe_for(fault)} shows it")
         if name in THPOOL_SCENARIOS:
             return ThpoolSubject(get_thpool_scenario(name), policy.reduce, tuple(given.get("faults_on") or ()))
         return CoordinatorSubject(make_order_scenario(name, given), policy, given.get("faults_on") or ())
-    except UnknownFault as err:
+    except (UnknownFault, UnknownPoolFault) as err:
         raise click.UsageError(f"--fault: {err}") from None
     except ValueError as err:
         raise click.UsageError(str(err)) from None
@@ -252,7 +271,11 @@ def make_subject(name: str, policy: ResizePolicy, given: dict[str, Any]) -> Coor
 
 def make_search(given: dict[str, Any], seed: int, only: int | None = None) -> OrderSearch:
     """The search that the options ask for. only: play this order alone. Raises click.UsageError."""
-    exhaustive, strategy = given["exhaustive"], given["strategy"]
+    strategy, preemptions = given["strategy"], given["preemptions"]
+    if preemptions is not None and strategy not in (None, DFS):
+        raise click.UsageError(f"--preemptions goes with the strategy {DFS}, not {strategy}")
+    exhaustive = given["exhaustive"] or preemptions is not None
+    strategy = DFS if preemptions is not None else strategy
     try:
         check_strategy(strategy or PORTFOLIO)
     except ValueError as err:
@@ -275,6 +298,7 @@ def make_search(given: dict[str, Any], seed: int, only: int | None = None) -> Or
         given["jobs"],
         given["dask"] or "",
         only,
+        preemptions,
     )
 
 

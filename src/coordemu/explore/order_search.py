@@ -60,6 +60,7 @@ class OrderSearch:
     most, None: until the time is over (or, when exhaustive, until there are no more).  seconds: how long at most, None
     without end.  exhaustive: every order that differs.  jobs: processes, 1 to 256.  dask: a scheduler's address, "" for
     none.  only: the number of one order to play, None for all.  factory: makes the subject again in other processes.
+    preemptions: of an exhaustive "dfs", the most that an order has; None for no bound.
     """
 
     factory: str
@@ -71,6 +72,7 @@ class OrderSearch:
     jobs: int = 1
     dask: str = ""
     only: int | None = None
+    preemptions: int | None = None
 
     def carry_out(self, subject: Subject, interrupted: Callable[[], bool], show: Show) -> Searched:
         """Search. interrupted: asked often, to end early.  show: told (orders, kinds of failures) often.
@@ -120,9 +122,11 @@ class OrderSearch:
             show(runs, len(kinds))
 
         plan = OrderPlan(rt_seed=self.seed, length=length_of(subject))
-        search = search_all if self.strategy == DFS else exhaust
         try:
-            result = search(subject, plan, limit=self.count, on_order=count, stop=stop)
+            if self.strategy == DFS:
+                result = search_all(subject, plan, self.preemptions, self.count, count, stop)
+            else:
+                result = exhaust(subject, plan, limit=self.count, on_order=count, stop=stop)
         except RuntimeError as err:
             raise NotRepeatable(str(err)) from None
         played = SearchResult(sum(result.verdicts.values()), result.steps, result.verdicts, result.found)

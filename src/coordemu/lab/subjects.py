@@ -13,6 +13,12 @@ from typing import Any
 
 from coordemu.coord.resize_policy import ResizePolicy
 from coordemu.explore.order import Subject
+from coordemu.lab.client_pool_subject import (
+    CLIENT_POOL_KIND,
+    CLIENT_POOL_SCENARIOS,
+    ClientPoolSubject,
+    get_client_pool_scenario,
+)
 from coordemu.lab.order_run import KIND, CoordinatorSubject
 from coordemu.lab.order_scenario import ORDER_SCENARIOS, OrderScenario, get_order_scenario
 from coordemu.lab.thpool_subject import (
@@ -24,7 +30,15 @@ from coordemu.lab.thpool_subject import (
 )
 from coordemu.runtime.sim_schedule import ScheduleError
 
-__all__ = ["ORDER_SCENARIOS", "THPOOL_SCENARIOS", "get_order_scenario", "get_thpool_scenario", "subject_from"]
+__all__ = [
+    "CLIENT_POOL_SCENARIOS",
+    "ORDER_SCENARIOS",
+    "THPOOL_SCENARIOS",
+    "get_client_pool_scenario",
+    "get_order_scenario",
+    "get_thpool_scenario",
+    "subject_from",
+]
 
 
 def subject_from(description: Mapping[str, Any]) -> Subject:
@@ -36,12 +50,15 @@ def subject_from(description: Mapping[str, Any]) -> Subject:
         raise ScheduleError(
             f"the order is of a test; play it by: pytest {description.get('name')} --coordemu-replay=FILE"
         )
-    if kind not in (KIND, THPOOL_KIND):
+    if kind not in (KIND, THPOOL_KIND, CLIENT_POOL_KIND):
         raise ScheduleError(
-            f"the order is of a subject of kind {kind!r}, which is none of {KIND!r}, {THPOOL_KIND!r}, 'program'"
+            f"the order is of a subject of kind {kind!r}, which is none of {KIND!r}, {THPOOL_KIND!r}, "
+            f"{CLIENT_POOL_KIND!r}, 'program'"
         )
     try:
         faults = tuple(description.get("faults", ()))
+        if kind == CLIENT_POOL_KIND:
+            return ClientPoolSubject(str(description["recipe"]), faults)
         if kind == THPOOL_KIND:
             return ThpoolSubject(ThpoolScenario.from_json(description["scenario"]), description["reduce"], faults)
         scenario = OrderScenario.from_json(description["scenario"])

@@ -26,6 +26,7 @@ MACHINE_FAULTS = frozenset({
     pool_faults.CLOSE_WAKES_NOBODY,
     pool_faults.STORE_IDLE,
     pool_faults.SHARED_CREATED,
+    pool_faults.ACQUIRE_BY_STORE,
 })  # fmt: skip
 
 
@@ -53,7 +54,10 @@ class FaultyStateMachine(ConnStateMachine):
         self._faults = frozenset(faults)
 
     def acquire(self) -> bool:
-        """shared-created: what is CREATED stays so."""
+        """shared-created: what is CREATED stays so.  acquire-by-store: a look, and a store."""
+        if pool_faults.ACQUIRE_BY_STORE in self._faults and self._state.value is PoolConnState.IDLE:
+            self._state.value = PoolConnState.IN_USE
+            return True
         if pool_faults.SHARED_CREATED in self._faults:
             created = PoolConnState.CREATED
             return self._state.compare_exchange(created, created) or self.move(PoolConnState.IDLE, PoolConnState.IN_USE)

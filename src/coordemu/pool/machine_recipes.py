@@ -214,7 +214,7 @@ MACHINE_RECIPES = (
     ),
     PoolRecipe(
         "zombie-waiter",
-        "the same, and another caller takes it in between",
+        "a worker waits for IDLE and is cancelled, one gives back, another takes it",
         (pool_faults.ZOMBIE_WAITER,),
         zombie_waiter,
     ),

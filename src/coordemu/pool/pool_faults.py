@@ -21,6 +21,7 @@ LEAPFROG = "leapfrog"
 CLOSE_WAKES_NOBODY = "close-wakes-nobody"
 STORE_IDLE = "store-idle"
 SHARED_CREATED = "shared-created"
+ACQUIRE_BY_STORE = "acquire-by-store"
 INIT_WINDOW = "init-window"
 TURN_STOLEN = "turn-stolen"
 TURN_WAKE_LOST = "turn-wake-lost"
@@ -58,6 +59,8 @@ POOL_FAULTS: Mapping[str, str] = MappingProxyType({
     "connection, and takes IN_USE from one that a caller holds.",
     SHARED_CREATED: "(section 1): taking a connection that was never used leaves it CREATED, so that two takers both "
     "succeed when it is in the list twice.",
+    ACQUIRE_BY_STORE: "(the first of the documents' five issues): taking a connection looks at its state and then "
+    "stores the new one, instead of one compare-and-swap; a caller and a worker who come at once both have it.",
     INIT_WINDOW: "(section 1): the handshake leaves the connection IDLE before its caller takes it; a parked worker "
     "may take it first, and the caller is told that it is not usable.",
     TURN_STOLEN: "[8] (080a33c3): a release counts the turn as free and wakes a waiter; a late caller takes it first.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from coordemu.pool.issue_recipes import ISSUE_RECIPES
 from coordemu.pool.machine_recipes import MACHINE_RECIPES
 from coordemu.pool.pool_recipes import POOL_PROPER_RECIPES
 from coordemu.pool.recipe_base import PoolRecipe
@@ -17,7 +18,8 @@ from coordemu.pool.turn_recipes import TURN_RECIPES
 from coordemu.pool.worker_recipes import WORKER_RECIPES
 
 POOL_RECIPES: Mapping[str, PoolRecipe] = MappingProxyType({
-    recipe.name: recipe for recipe in (*MACHINE_RECIPES, *TURN_RECIPES, *POOL_PROPER_RECIPES, *WORKER_RECIPES)
+    recipe.name: recipe
+    for recipe in (*MACHINE_RECIPES, *TURN_RECIPES, *POOL_PROPER_RECIPES, *WORKER_RECIPES, *ISSUE_RECIPES)
 })  # fmt: skip
 
 # (recipe, fault), for each fault that a recipe shows.

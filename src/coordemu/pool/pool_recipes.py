@@ -353,7 +353,7 @@ POOL_PROPER_RECIPES = (
     PoolRecipe("abandoned-dial", "a caller leaves its dial", (pool_faults.DOUBLE_FREE_TURN,), abandoned_dial),
     PoolRecipe("failed-dial", "a caller leaves a dial that fails", (pool_faults.STALE_WANTS,), failed_dial),
     PoolRecipe("early-cancel", "a caller leaves before the dial", (pool_faults.NIL_CONTEXT,), early_cancel),
-    PoolRecipe("last-try", "the last try wins", (pool_faults.POP_LAST_TRY,), last_try),
+    PoolRecipe("last-try", "the last try finds one", (pool_faults.POP_LAST_TRY,), last_try),
     PoolRecipe("refused-new", "a hook refuses what is new", (pool_faults.REFUSAL_LEAKS_TURN,), refused_new),
     PoolRecipe("herd-on-a-cap", "three dial, two may", (pool_faults.MAX_ACTIVE_OVERSHOOT,), herd_on_a_cap),
     PoolRecipe("close-vs-parked", "one waits, the pool closes", (pool_faults.CLOSE_LEAVES_PARKED,), close_vs_parked),
@@ -363,6 +363,8 @@ POOL_PROPER_RECIPES = (
     PoolRecipe("slow-address", "every attempt takes too long", (pool_faults.ONE_DIAL_TIMEOUT,), slow_address),
     PoolRecipe("warm-up", "two are dialed in advance", (pool_faults.WARM_UP_COUNTS_EARLY,), warm_up),
     PoolRecipe("two-puts", "one is given back twice", (pool_faults.DOUBLE_PUT,), two_puts),
-    PoolRecipe("reauth-of-a-fresh-one", "a worker waits for it", (pool_faults.INIT_WINDOW,), reauth_of_a_fresh_one),
+    PoolRecipe(
+        "reauth-of-a-fresh-one", "a worker waits for a new one", (pool_faults.INIT_WINDOW,), reauth_of_a_fresh_one
+    ),
     PoolRecipe("churn", "three callers, two turns", (), churn),
 )

@@ -23,6 +23,7 @@ Program = Callable[[Runtime, frozenset[str]], None]
 # Of recipes that run on real threads: far beyond what they take.
 PATIENCE_NS = 20 * NS_PER_S
 LONG_MS = 3_600_000
+LOOK_EVERY_NS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,25 @@ class Crew:
         for task in self._tasks:
             if task.error is not None:
                 raise task.error
+
+    def join_watching(self, look: Callable[[], object]) -> None:
+        """As `join`, and meanwhile look, often: a rule that holds again later, or a wait that its time limit ends, is
+        seen while it is wrong. look: raises then. Blocks."""
+
+        def ended() -> bool:
+            look()
+            for task in self._tasks:
+                if not task.alive and task.error is not None:
+                    raise task.error
+            return not any(task.alive for task in self._tasks)
+
+        self.rt.poll_until(ended, LOOK_EVERY_NS, "the others")
+        self.join()
+
+    @property
+    def any_ended(self) -> bool:
+        """Whether one of them has."""
+        return not all(task.alive for task in self._tasks)
 
     def until(self, predicate: Callable[[], bool], why: str) -> None:
         """Wait until it holds. Thread: any. Blocks."""

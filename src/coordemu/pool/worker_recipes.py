@@ -132,7 +132,7 @@ def credentials(rt: Runtime, faults: frozenset[str]) -> None:
 
 
 WORKER_RECIPES = (
-    PoolRecipe("handoff-rollback", "one takes a mark back", (pool_faults.HANDOFF_ROLLBACK,), handoff_rollback),
+    PoolRecipe("handoff-rollback", "a mark is taken back", (pool_faults.HANDOFF_ROLLBACK,), handoff_rollback),
     PoolRecipe("handoff", "a marked one is given back", (), handoff_vs_callers),
     PoolRecipe("failed-handoff", "a marked one cannot be moved", (pool_faults.FAILED_HANDOFF_IDLE,), failed_handoff),
     PoolRecipe("credentials", "a marked one is authenticated again", (), credentials),
