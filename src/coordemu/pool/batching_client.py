@@ -20,7 +20,7 @@ server, which would hold up those behind them: these belong to `ClusterClient.ex
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -29,9 +29,15 @@ from coordemu.pool.cluster_client import ClusterClient
 from coordemu.pool.pool_conn import Command
 from coordemu.pool.pool_errors import PoolError
 from coordemu.pool.slot_map import SLOTS, slot_of
-from coordemu.runtime.base import Event, Runtime
+from coordemu.runtime.base import Event, Holder, Runtime
 
+# The stub of hiredis allows a command of one word only.
+_pack: Callable[[Any], bytes] = hiredis.pack_command
 _NOT_YET = object()
+
+
+def _owed_by() -> Sequence[Holder]:
+    return ["the leader of the batch before"]
 
 
 class BatchBroken(PoolError):
@@ -39,7 +45,7 @@ class BatchBroken(PoolError):
 
 
 class _Request:
-    """A command and its caller. leads: it is the head of the queue, and its caller is to send."""
+    """A command and its caller. leads: its caller is to send; it is in no queue then."""
 
     __slots__ = ("command", "event", "leads", "reply")
 
@@ -79,33 +85,59 @@ class BatchingClient:
         self._longest = 0
 
     def execute(self, *command: str | bytes | int) -> Any:
-        """One command; its reply. Raises as `ClusterClient.execute`, and BatchBroken. Thread: any. Blocks."""
+        """One command; its reply. Raises as `ClusterClient.execute`, and BatchBroken; TypeError and ValueError for what
+        is no command, before anything is sent. Thread: any. Blocks."""
+        if not command:
+            raise ValueError("a command has one word at least")
+        _pack(command)  # what cannot be packed is its caller's error, and not that of the batch it would be in
         request = _Request(command)
         lane = self._lane_of(command)
         with self._lock:
             request.leads = lane.leaders < self._leaders
-            lane.leaders += request.leads
-            if not request.leads:
-                request.event = self._rt.event("a batch", owed_by=lambda: ["the leader of the batch before"])
-            lane.queue.append(request)
+            if request.leads:
+                lane.leaders += 1
+            else:
+                request.event = self._rt.event("a batch", owed_by=_owed_by)
+                lane.queue.append(request)
         if request.event is not None:
-            request.event.wait()
+            self._wait(lane, request, request.event)
         if request.leads:
-            self._lead(lane)
+            self._lead(lane, request)
         reply = request.reply
         if isinstance(reply, (hiredis.ReplyError, PoolError)):
             raise reply
         return reply
+
+    def _wait(self, lane: _Lane, request: _Request, event: Event) -> None:
+        """For the reply, or to lead. Who is torn out of it (Ctrl-C) must not be waited for."""
+        served = False
+        try:
+            event.wait()
+            served = True
+        finally:
+            if not served:
+                self._abandon(lane, request)
+
+    def _abandon(self, lane: _Lane, request: _Request) -> None:
+        with self._lock:
+            head: _Request | None = None
+            if request in lane.queue:
+                lane.queue.remove(request)
+            elif request.leads:
+                head = self._next_leader_locked(lane)
+        if head is not None and head.event is not None:
+            head.event.set()
 
     def _lane_of(self, command: Command) -> _Lane:
         key = command[1] if len(command) > 1 else b""
         slot = slot_of(key if isinstance(key, bytes) else str(key).encode())
         return self._lanes[slot * len(self._lanes) // SLOTS]
 
-    def _lead(self, lane: _Lane) -> None:
+    def _lead(self, lane: _Lane, own: _Request) -> None:
         """Send a batch; whoever is at the head of the queue then leads the next."""
         with self._lock:
-            taken = [lane.queue.popleft() for _ in range(min(self._batch, len(lane.queue)))]
+            count = min(self._batch - 1, len(lane.queue))
+            taken = [own, *(lane.queue.popleft() for _ in range(count))]
             self._batches += 1
             self._commands += len(taken)
             self._longest = max(self._longest, len(taken))
@@ -114,18 +146,23 @@ class BatchingClient:
             replies = self._client.pipeline([request.command for request in taken])
         finally:
             with self._lock:
-                head = lane.queue[0] if lane.queue else None
-                if head is None:
-                    lane.leaders -= 1
-                else:
-                    head.leads = True
-            # First who leads: what it waits for is done in the server meanwhile.
+                head = self._next_leader_locked(lane)
+            # First who leads: the server can work while the others are told.
             if head is not None and head.event is not None:
                 head.event.set()
             for index, request in enumerate(taken):
                 request.reply = replies[index] if replies else BatchBroken("the leader of this batch has failed")
-                if request.event is not None and index:
+                if request.event is not None and request is not own:
                     request.event.set()
+
+    def _next_leader_locked(self, lane: _Lane) -> _Request | None:
+        """Take the head of the queue out of it to lead; None, and one leader less, when nobody waits."""
+        if not lane.queue:
+            lane.leaders -= 1
+            return None
+        head = lane.queue.popleft()
+        head.leads = True
+        return head
 
     def statistics(self) -> dict[str, int]:
         """batches, commands, longest (batch), waiting. Thread: any."""
