@@ -261,39 +261,29 @@ def policies() -> None:
 @main.command()
 def scenarios() -> None:
     """List the named scenarios: those of runs, and those of orders (explore, and compare --runtime sim)."""
-    table = Table(title="of runs", title_justify="left", show_lines=True)
-    for name in ("scenario", "what it is", "workers", "clients", "latency"):
-        table.add_column(name, no_wrap=name == "scenario")
+    runs = _listing("of runs", "workers", "clients", "latency")
     for scenario in SCENARIOS.values():
-        table.add_row(
-            scenario.name,
-            escape(scenario.summary),
-            ":".join(map(str, scenario.workers)),
-            str(scenario.clients),
-            scenario.latency,
-        )
-    output().print(table)
-    table = Table(title="of orders", title_justify="left", show_lines=True)
-    for name in ("scenario", "what it is", "workers", "clients", "nodes"):
-        table.add_column(name, no_wrap=name == "scenario")
+        plan = ":".join(map(str, scenario.workers))
+        runs.add_row(scenario.name, escape(scenario.summary), plan, str(scenario.clients), scenario.latency)
+    orders = _listing("of orders", "workers", "clients", "nodes")
     for order in ORDER_SCENARIOS.values():
-        table.add_row(
-            order.name,
-            escape(order.summary),
-            ":".join(map(str, order.workers)),
-            str(order.clients),
-            str(order.nodes),
-        )
+        plan = ":".join(map(str, order.workers))
+        orders.add_row(order.name, escape(order.summary), plan, str(order.clients), str(order.nodes))
     for alone in THPOOL_SCENARIOS.values():
-        sizes = ":".join(map(str, alone.workers))
-        table.add_row(alone.name, escape(f"The thread pool alone. {alone.summary}"), sizes, "-", "-")
-    output().print(table)
-    table = Table(title="of orders, of the client-side pool (explore)", title_justify="left")
-    for name in ("scenario", "what it is", "--fault: what it shows"):
-        table.add_column(name, no_wrap=name == "scenario")
+        plan = ":".join(map(str, alone.workers))
+        orders.add_row(alone.name, escape(f"The thread pool alone. {alone.summary}"), plan, "-", "-")
+    recipes = _listing("of orders, of the client-side pool (explore)", "--fault: what it shows")
     for recipe in CLIENT_POOL_SCENARIOS.values():
-        table.add_row(recipe.name, escape(recipe.summary), ", ".join(recipe.faults) or "-")
-    output().print(table)
+        recipes.add_row(recipe.name, escape(recipe.summary), ", ".join(recipe.faults) or "-")
+    for table in (runs, orders, recipes):
+        output().print(table)
+
+
+def _listing(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", show_lines=True)
+    for name in ("scenario", "what it is", *columns):
+        table.add_column(name, no_wrap=name == "scenario")
+    return table
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

@@ -190,32 +190,22 @@ _WHOLE_MS = (
 )
 
 
-def scenario_options(command: F) -> F:
-    """Add the options that change a scenario."""
-    for option in reversed(_SCENARIO_OPTIONS):
-        command = option(command)
-    return command
+def _adding(options: Sequence[Callable[[Any], Any]]) -> Callable[[F], F]:
+    """A decorator that adds options, in their order in the help."""
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
-def policy_options(command: F) -> F:
-    """Add the options that change a policy's fields."""
-    for option in reversed(_POLICY_OPTIONS):
-        command = option(command)
-    return command
-
-
-def order_options(command: F) -> F:
-    """Add the options that change a scenario of the simulator."""
-    for option in reversed(_ORDER_OPTIONS):
-        command = option(command)
-    return command
-
-
-def search_options(command: F) -> F:
-    """Add the options of a search through orders."""
-    for option in reversed(_SEARCH_OPTIONS):
-        command = option(command)
-    return command
+# Those that change a scenario, a policy's fields, a scenario of the simulator, and those of a search through orders.
+scenario_options = _adding(_SCENARIO_OPTIONS)
+policy_options = _adding(_POLICY_OPTIONS)
+order_options = _adding(_ORDER_OPTIONS)
+search_options = _adding(_SEARCH_OPTIONS)
 
 
 def _changes(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

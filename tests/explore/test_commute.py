@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -49,8 +50,10 @@ def sleepers(rt: SimRuntime) -> None:
     raise ValueError(" ".join(seen))  # what everybody saw, for the test
 
 
-def recorded(program: object, seed: int, strategy: str = "random", clock: str = "idle") -> tuple[Played, Births]:
-    subject = ProgramSubject(program)  # type: ignore[arg-type]
+def recorded(
+    program: Callable[[SimRuntime], object], seed: int, strategy: str = "random", clock: str = "idle"
+) -> tuple[Played, Births]:
+    subject = ProgramSubject(program)
     first = play(subject, OrderPlan(strategy, seed, clock, length=60))
     births = Births(first.schedule)
     return play(subject, first.plan, births, footprints=True), births

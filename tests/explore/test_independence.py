@@ -6,6 +6,7 @@ Whatever a step reads or changes without noting it makes the search skip orders 
 from __future__ import annotations
 
 import pytest
+from orders import another_order
 
 from coordemu.coord.thpool import Thpool
 from coordemu.explore.dpor import exhaust
@@ -53,17 +54,6 @@ class Given(Watcher):
 def played(subject, watcher):
     found = play(subject, OrderPlan(), watcher, footprints=True, prepare=watcher.attach)
     return found, watcher.fingerprint(found.schedule.steps)
-
-
-def another_order(past, draw):
-    """Of the same class: the steps by number, each after all that come before it."""
-    left, done, order = set(range(len(past.actors))), 0, []
-    while left:
-        step = draw.choice(sorted(step for step in left if not past.before[step] & ~done))
-        order.append(step)
-        left.remove(step)
-        done |= 1 << step
-    return order
 
 
 def pool_program(end, jobs=2):

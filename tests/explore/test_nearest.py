@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from orders import two_locks
 
 from coordemu.explore.nearest import Choices, Nearest, nearest
 from coordemu.explore.order import OrderPlan, Played, play
@@ -14,18 +15,6 @@ from coordemu.runtime.sim import SimRuntime
 from coordemu.runtime.sim_schedule import Schedule, Strategy
 
 Program = Callable[[SimRuntime], None]
-
-
-def opposite_locks(rt: SimRuntime) -> None:
-    a, b = rt.lock("A"), rt.lock("B")
-
-    def take(first: object, second: object) -> None:
-        with first, second:  # type: ignore[attr-defined]
-            pass
-
-    tasks = [rt.spawn(take, a, b, name="one"), rt.spawn(take, b, a, name="two")]
-    for task in tasks:
-        task.join()
 
 
 def time_limit(rt: SimRuntime) -> None:
@@ -77,7 +66,7 @@ def common(a: Schedule, b: Schedule) -> int:
 
 
 def test_it_names_the_switch_and_both_labels() -> None:
-    failing, found, _ = look(opposite_locks, OrderPlan(), [("main", None), ("one", 2), ("two", None)])
+    failing, found, _ = look(two_locks, OrderPlan(), [("main", None), ("one", 2), ("two", None)])
     assert found.passing is not None
     at = common(failing.schedule, found.passing)
     assert failing.schedule.steps[at] == ("two", "start")
@@ -89,7 +78,7 @@ def test_it_names_the_switch_and_both_labels() -> None:
 
 def test_the_latest_switch_is_the_one() -> None:
     segments: list[Segment] = [("main", None), ("two", 1), ("one", 2), ("two", None)]
-    failing, found, _ = look(opposite_locks, OrderPlan(), segments)
+    failing, found, _ = look(two_locks, OrderPlan(), segments)
     assert found.passing is not None
     at = common(failing.schedule, found.passing)
     assert failing.schedule.steps[at] == ("two", "acquire B")
@@ -127,7 +116,7 @@ def test_the_limit_is_kept_to(limit: int) -> None:
 
 
 def test_what_else_could_have_gone_is_noted() -> None:
-    subject = ProgramSubject(opposite_locks)
+    subject = ProgramSubject(two_locks)
     played = play(subject, OrderPlan())
     choices = Choices(played.schedule)
     again = play(subject, OrderPlan(), choices)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from orders import two_locks
 
 from coordemu.explore.lanes import Timed
 from coordemu.explore.order import OrderPlan, Played, play
@@ -14,18 +15,6 @@ from coordemu.explore.replay import STOPPED, difference, replay
 from coordemu.explore.schedule_file import ScheduleFile
 from coordemu.runtime.sim import SimRuntime
 from coordemu.runtime.sim_schedule import Replay, SimDivergence
-
-
-def two_locks(rt: SimRuntime) -> None:
-    a, b = rt.lock("A"), rt.lock("B")
-
-    def take(first: object, second: object) -> None:
-        with first, second:  # type: ignore[attr-defined]
-            pass
-
-    tasks = [rt.spawn(take, a, b, name="one"), rt.spawn(take, b, a, name="two")]
-    for task in tasks:
-        task.join()
 
 
 def woken_for_nothing(rt: SimRuntime) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
+from orders import another_order
 
 from coordemu.coord.resize_policy import get_policy
 from coordemu.explore.order import OrderPlan, Played, Subject, play
@@ -54,17 +54,6 @@ class Given(Watcher):
 def played(subject: Subject, watcher: Watcher) -> tuple[Played, object]:
     found = play(subject, OrderPlan(), watcher, footprints=True, prepare=watcher.attach)
     return found, watcher.fingerprint(found.schedule.steps)
-
-
-def another_order(past: Any, draw: Chance) -> list[int]:
-    """The steps in another order that keeps every dependence."""
-    left, done, order = set(range(len(past.actors))), 0, []
-    while left:
-        step = draw.choice(sorted(step for step in left if not past.before[step] & ~done))
-        order.append(step)
-        left.remove(step)
-        done |= 1 << step
-    return order
 
 
 @pytest.mark.parametrize("scenario", ["smallest", "small"])

@@ -2,64 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from harness import LIMIT_S, SimHarness, ThreadsHarness, pytest_pyfunc_call, rt, until
 
 from coordemu.pool.conn_pool import ConnPool
 from coordemu.pool.invariants import check_invariants
 from coordemu.pool.pool_options import PoolOptions
-from coordemu.runtime import wait_for
 from coordemu.runtime.base import NS_PER_S, Runtime
-from coordemu.runtime.sim import SimRuntime
-from coordemu.runtime.sim_schedule import make_strategy
 from coordemu.runtime.threads import ThreadsRuntime
 
-LIMIT_S = 30
+__all__ = ["pytest_pyfunc_call", "rt", "until"]
 
-
-class ThreadsHarness:
-    """Real threads."""
-
-    def __init__(self) -> None:
-        self.rt = ThreadsRuntime(seed=1)
-
-    def run(self, main: Callable[[], Any]) -> None:
-        ended = threading.Event()
-
-        def run() -> None:
-            try:
-                main()
-            finally:
-                ended.set()
-
-        task = self.rt.spawn(run, name="main")
-        assert ended.wait(LIMIT_S), wait_for.render(self.rt)
-        task.join()
-        if task.error is not None:
-            raise task.error
-
-    def close(self) -> None:
-        left = [task for task in self.rt.tasks() if not task.adopted and not task.join(LIMIT_S * NS_PER_S)]
-        assert not left, wait_for.render(self.rt)
-
-
-class SimHarness:
-    """The simulator, in an even draw of orders."""
-
-    def __init__(self) -> None:
-        self.rt = SimRuntime(make_strategy("random", seed=1))
-
-    def run(self, main: Callable[[], Any]) -> None:
-        self.rt.run(main).check()
-
-    def close(self) -> None:
-        assert not self.rt.tasks()
-
-
-HARNESSES: dict[str, Callable[[], Any]] = {"threads": ThreadsHarness, "sim": SimHarness}
+HARNESSES: dict[str, Callable[[], Any]] = {"threads": ThreadsHarness, "sim": lambda: SimHarness("random")}
 
 
 @pytest.fixture(params=sorted(HARNESSES))
@@ -68,34 +25,6 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
     made = HARNESSES[request.param]()
     yield made
     made.close()
-
-
-@pytest.fixture
-def rt(harness: Any) -> Runtime:
-    """The runtime under test."""
-    runtime: Runtime = harness.rt
-    return runtime
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test that has a harness inside its runtime."""
-    harness = pyfuncitem.funcargs.get("harness")
-    if harness is None:
-        return None
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    harness.run(lambda: pyfuncitem.obj(**arguments))
-    return True
-
-
-@pytest.fixture
-def until(rt: Runtime) -> Callable[[Callable[[], Any]], None]:
-    """`until(predicate)`: let the other tasks run until it holds; the test fails after ten seconds."""
-
-    def wait(predicate: Callable[[], Any]) -> None:
-        assert rt.poll_until(predicate, 200_000, "the test's condition", timeout_ns=10 * NS_PER_S)
-
-    return wait
 
 
 class Wire:

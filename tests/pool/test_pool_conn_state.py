@@ -18,7 +18,7 @@ from coordemu.pool.pool_conn_state import (
 from coordemu.runtime.sim import SimRuntime
 
 S = PoolConnState
-LEGAL = [(source, to) for source in S for to in MOVES[source]]
+LEGAL = [(source, to) for source in S for to in S if to in MOVES[source]]
 ILLEGAL = [(source, to) for source in S for to in S if to not in MOVES[source]]
 
 

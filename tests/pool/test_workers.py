@@ -149,6 +149,7 @@ def test_one_that_cannot_be_moved_is_removed_from_where_it_is(pool, hand_off, mo
     until(lambda: not hand_off.workers.busy)
     check_removed(conn)
     assert pool.removals() == {"handoff_failed": 1}
+    assert str(hand_off.last_error) == "refused"
     rested(pool)
 
 
@@ -267,6 +268,7 @@ def test_one_that_is_refused_is_removed(pool, hook, renewed, until, rested):
     check_removed(conn)
     assert pool.removals() == {"auth_error": 1}
     assert hook.statistics()["failed"] == 1
+    assert str(hook.last_error) == "WRONGPASS"
     rested(pool)
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
+from recording import Entry, Follow, RecordedLock, RecordingRuntime
+from small_programs import PROGRAMS
 
 from coordemu.runtime.base import NS_PER_S
 from coordemu.runtime.sim import SimRuntime
 from coordemu.runtime.sim_outcome import SimOutcome
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from recording import Entry, Follow, RecordedLock, RecordingRuntime
-from small_programs import PROGRAMS
 
 RUNS = 12
 MOST_RUNS = 400

@@ -7,8 +7,10 @@ closes happen outside of it. The way out and back is `conn_hand_out`, the way ou
 puts the parts together and has what concerns the whole pool.
 
 Thread: any. Upstream: ConnPool (internal/pool/pool.go). What differs: closing wakes who waits, a cap on connections
-holds under a herd, a time-out says why, a connection cannot be given back twice, and what a faulty form did stands in
-`pool_faults`. Left out: metrics of one kind per call (statistics here are looked at), pipelines' own pool.
+holds under a herd, a time-out says why, a second `put` of a connection that nobody holds is refused, and what a faulty
+form did stands in `pool_faults`. Not refused is a stale second `put` of one that somebody else holds by then: a
+hand-out has no ticket of its own yet. Left out: metrics of one kind per call (statistics here are looked at), a pool
+of pipelines' own.
 Bounds: `PoolOptions`; the line of waiting callers has one when max_waiting says so.
 """
 

@@ -67,6 +67,8 @@ class HandoffHook(PlainHook):
         self._pool = pool
         self._dial_to = dial_to
         self._handshake = handshake
+        # Why the newest handoff that failed did; a connection that is given up says no more than that it was.
+        self.last_error: Exception | None = None
         size = pool.options.pool_size
         workers = options.workers or max(1, min(size // 2, max(10, size // 3)))
         queued = options.max_queued or min(max(20 * workers, size), 5 * size)
@@ -128,7 +130,8 @@ class HandoffHook(PlainHook):
         except InvalidStateTransition:
             resource.close()  # the pool has closed it meanwhile
             return
-        except Exception:
+        except Exception as error:
+            self.last_error = error
             resource.close()
             self._give_up(conn)
             return
@@ -141,7 +144,8 @@ class HandoffHook(PlainHook):
         for attempt in range(options.retries):
             try:
                 return self._dial_to(mark.endpoint, options.timeout_ms * NS_PER_MS)
-            except Exception:
+            except Exception as error:
+                self.last_error = error
                 last = attempt + 1 == options.retries
                 if last or not pause(self._rt, options.retry_delay_ms * NS_PER_MS, self._pool.lifetime, "a handoff"):
                     break

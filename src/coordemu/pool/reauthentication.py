@@ -39,6 +39,8 @@ class ReauthHook(PlainHook):
         self._scheduled: set[int] = set()
         self._done = 0
         self._failed = 0
+        # Why the newest that failed did; the connection is removed for it.
+        self.last_error: Exception | None = None
 
     def credentials_changed(self) -> int:
         """Mark every connection there is, and begin with those that are idle. How many were marked. Thread: any."""
@@ -112,7 +114,8 @@ class ReauthHook(PlainHook):
         conn.owned_by = OWNER
         try:
             self._authenticate(conn)
-        except Exception:
+        except Exception as error:
+            self.last_error = error
             self._forget(conn, failed=True)
             self._pool.remove_without_turn(conn, "auth_error")
             return
