@@ -19,8 +19,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -33,6 +32,7 @@ from bench.tables import print_report, where_we_lose
 from coordemu.coord.resize_policy import get_policy
 from coordemu.explore.dpor import exhaust
 from coordemu.explore.order import OrderPlan, Played, Subject, play
+from coordemu.explore.order_garbage import OrderGarbage
 from coordemu.explore.program import ProgramSubject
 from coordemu.explore.shrink import Shrunk, shrink
 from coordemu.lab.order_run import CoordinatorSubject
@@ -51,19 +51,6 @@ REPLAYS = 100_000
 REPLAY_PARTS = 10
 
 Clock = Callable[[], float]
-
-
-@contextmanager
-def as_a_search() -> Iterator[None]:
-    """What was there before is left alone by the collector, which rests meanwhile."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
 
 
 def coordinator(policy: str) -> CoordinatorSubject:
@@ -90,13 +77,15 @@ class Player:
         return played
 
     def rate(self, orders: int, steps: bool) -> float:
-        """Orders, or steps, per second of processor time, with the collection of the garbage that they leave."""
+        """Orders, or steps, per second of processor time, with the collection of the garbage that they leave, as a
+        search has it."""
         total = 0
-        with as_a_search():
+        with OrderGarbage() as garbage:
             began_s = time.thread_time()
             for _ in range(orders):
                 played = self.order()
                 total += played.steps if steps else 1
+                garbage.after_order()
             gc.collect()
             return total / (time.thread_time() - began_s)
 
@@ -111,7 +100,7 @@ def threads_rate(program: Callable[[Runtime], None], runs: int, counts: int) -> 
 
 def took(call: Callable[[], object], scale: float, clock: Clock = time.thread_time, times: int = 1) -> float:
     """What a call takes, in seconds / scale."""
-    with as_a_search():
+    with OrderGarbage():
         began_s = clock()
         for _ in range(times):
             call()
@@ -282,7 +271,7 @@ class Replays:
     def sample(self) -> float:
         """Replays per second of processor time."""
         began_s = time.thread_time()
-        with as_a_search():
+        with OrderGarbage():
             for _ in range(self._each):
                 self._once()
                 if self.done % 100 == 0:

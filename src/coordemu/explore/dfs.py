@@ -183,24 +183,24 @@ def search_all(
     plan = plan or OrderPlan()
     if preemptions is not None and preemptions < 0:
         raise ValueError(f"{preemptions} preemptions")
-    progress = Progress(limit, on_order, stop, stop_at_first)
-    max_steps = longest_run(plan.length)
-    for bound in [None] if preemptions is None else range(preemptions + 1):
-        level = _Level(bound)
-        while progress.may_run():
-            played, watched = _play(subject, plan, level, max_steps, on_class is not None)
-            ended = progress.ran(played)
-            if ended and (not bound or level.preemptions == bound):  # the others have been counted
-                if on_class is not None and watched is not None:
-                    on_class(played, watched.fingerprint(played.schedule.steps))
-                if progress.count(played):
-                    return progress.result()
-            if not level.next():
+    with Progress(limit, on_order, stop, stop_at_first) as progress:
+        max_steps = longest_run(plan.length)
+        for bound in [None] if preemptions is None else range(preemptions + 1):
+            level = _Level(bound)
+            while progress.may_run():
+                played, watched = _play(subject, plan, level, max_steps, on_class is not None)
+                ended = progress.ran(played)
+                if ended and (not bound or level.preemptions == bound):  # the others have been counted
+                    if on_class is not None and watched is not None:
+                        on_class(played, watched.fingerprint(played.schedule.steps))
+                    if progress.count(played):
+                        return progress.result()
+                if not level.next():
+                    break
+            else:
                 break
-        else:
-            break
-        if not level.cut:
-            break
+            if not level.cut:
+                break
     return progress.result()
 
 

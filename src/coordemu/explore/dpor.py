@@ -176,33 +176,33 @@ def exhaust(
     Raises ValueError for a limit below 0, RuntimeError for a program that is not repeatable.
     """
     plan = plan or OrderPlan()
-    progress = Progress(limit, on_order, stop, stop_at_first)
-    places: list[_Place | _Pick] = []
-    past: Past | None = None
-    first_new = 0
-    max_steps = longest_run(plan.length)
-    while progress.may_run():
-        run = _Run(places, past, first_new)
-        past = run.past
-        played = play(subject, plan, run, footprints=True, max_steps=max_steps, prepare=run.attach)
-        run.check()
-        run.finish()
-        ended = progress.ran(played)
-        if run.given_up:
-            progress.blocked += 1
-        elif ended:
-            if on_class is not None:
-                on_class(played, run.fingerprint(played.schedule.steps))
-            if progress.count(played):
+    with Progress(limit, on_order, stop, stop_at_first) as progress:
+        places: list[_Place | _Pick] = []
+        past: Past | None = None
+        first_new = 0
+        max_steps = longest_run(plan.length)
+        while progress.may_run():
+            run = _Run(places, past, first_new)
+            past = run.past
+            played = play(subject, plan, run, footprints=True, max_steps=max_steps, prepare=run.attach)
+            run.check()
+            run.finish()
+            ended = progress.ran(played)
+            if run.given_up:
+                progress.blocked += 1
+            elif ended:
+                if on_class is not None:
+                    on_class(played, run.fingerprint(played.schedule.steps))
+                if progress.count(played):
+                    break
+            _look_for_races(places, run, first_new)
+            while places and not places[-1].next():
+                places.pop()
+            if not places:
                 break
-        _look_for_races(places, run, first_new)
-        while places and not places[-1].next():
-            places.pop()
-        if not places:
-            break
-        first_new = len(places) - 1
-        while isinstance(places[first_new], _Pick):  # what is picked changes the step that it is in
-            first_new -= 1
+            first_new = len(places) - 1
+            while isinstance(places[first_new], _Pick):  # what is picked changes the step that it is in
+                first_new -= 1
     return progress.result()
 
 

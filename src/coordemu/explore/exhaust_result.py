@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from coordemu.explore.dependency import Fingerprint
 from coordemu.explore.order import Played
+from coordemu.explore.order_garbage import OrderGarbage
 from coordemu.explore.tally import Found, Tally, by_name
 from coordemu.runtime.sim_outcome import STEP_LIMIT
 
@@ -76,9 +77,18 @@ class Progress:
         self._on_order = on_order
         self._stop = stop
         self._stop_at_first = stop_at_first
+        self._garbage = OrderGarbage()
+
+    def __enter__(self) -> Progress:
+        self._garbage.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._garbage.__exit__(*exc)
 
     def may_run(self) -> bool:
         """Whether to play another. When not, the search is not complete."""
+        self._garbage.after_order()
         if (self._limit is None or self.runs < self._limit) and not (self._stop is not None and self._stop()):
             return True
         self.complete = False

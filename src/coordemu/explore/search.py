@@ -17,6 +17,7 @@ from typing import Any
 from coordemu.explore.dfs import search_all
 from coordemu.explore.dpor import exhaust
 from coordemu.explore.order import OrderPlan, Played, Subject, play
+from coordemu.explore.order_garbage import OrderGarbage
 from coordemu.explore.portfolio import PORTFOLIO, SYSTEMATIC, check_strategy, plan_of
 from coordemu.explore.tally import KEPT, Found, Tally, by_name, first_of_each
 from coordemu.runtime.sim_schedule import step_limit
@@ -106,15 +107,17 @@ def search_range(
         return SearchResult(found.runs, found.steps, found.verdicts, found.found)
     tally = Tally()
     max_steps = step_limit(length)
-    for number in range(first, first + count):
-        if stop is not None and stop():
-            break
-        played = play(subject, plan_of(strategy, seed, number, length), max_steps=max_steps)
-        failed = tally.count(number, played)
-        if on_order is not None:
-            on_order(played)
-        if failed and stop_at_first:
-            break
+    with OrderGarbage() as garbage:
+        for number in range(first, first + count):
+            if stop is not None and stop():
+                break
+            played = play(subject, plan_of(strategy, seed, number, length), max_steps=max_steps)
+            failed = tally.count(number, played)
+            if on_order is not None:
+                on_order(played)
+            if failed and stop_at_first:
+                break
+            garbage.after_order()
     return SearchResult(tally.orders, tally.steps, by_name(tally.verdicts), tally.found)
 
 
