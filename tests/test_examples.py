@@ -49,3 +49,11 @@ def test_from_a_checkout_with_other_seeds(pytester: pytest.Pytester, footprint: 
     options = (*PLUGIN, "-p", "no:cacheprovider", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"))
     result = pytester.runpytest_subprocess(*options, str(EXAMPLES), "--coordemu-seed=11", timeout=50)
     result.assert_outcomes(passed=9)
+
+
+def test_the_readme_s_tests_run(pytester: pytest.Pytester, footprint: Any) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    pytester.makepyfile("import pytest\n\n" + "\n\n".join(blocks))
+    result = pytester.runpytest_subprocess(*PLUGIN, "-W", "error", "--strict-markers", timeout=50)
+    result.assert_outcomes(passed=3)
