@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from coordemu.lab.pool_modes import POOL_TESTS, PoolTest, mode_tests
 from coordemu.lab.pool_run import NO_COUNT, NO_PUBLISH, PoolLook, PoolRun, PoolRunError, Stopped
 from coordemu.lab.pool_verdict import BROKEN, WARNING
 from coordemu.lab.pool_work import PoolHand
+from coordemu.pool.cluster_client import ClusterClient, ClusterOptions
 from coordemu.pool.pool_options import PoolOptions
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address
 from coordemu.runtime.threads import ThreadsRuntime
@@ -65,7 +67,19 @@ def test_every_test_ends_with_an_outcome_for_each_operation(rt: ThreadsRuntime, 
     assert not result.cut_short
 
 
-def test_embedded_shards_lack_some_commands_and_the_notes_say_so(rt: ThreadsRuntime, fleet: ShardFleet) -> None:
+def test_embedded_shards_count_and_publish(rt: ThreadsRuntime, fleet: ShardFleet) -> None:
+    three, pubsub = PoolRun(rt, fleet.addresses, [small("advanced.3"), small("advanced.5")]).carry_out()
+    assert (three.notes, pubsub.notes) == ((), ())
+    facts = pubsub.facts
+    assert facts["received"] == facts["published"] * pubsub.test.subscribers > 0
+    assert facts["subscribe_errors"] == 0
+    assert facts["published"] + facts["get_set"] == pubsub.metrics.successful
+
+
+def test_servers_that_lack_some_commands_are_named_in_the_notes(
+    rt: ThreadsRuntime, fleet: ShardFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordemu.lab.pool_run.find_abilities", lambda client: pool_work.Abilities())
     three, pubsub = PoolRun(rt, fleet.addresses, [small("advanced.3"), small("advanced.5")]).carry_out()
     assert three.notes == (NO_COUNT,)
     assert pubsub.notes == (NO_PUBLISH,)
@@ -189,5 +203,7 @@ def test_threads_that_cannot_be_had_are_one_line(
 
 def test_abilities_are_those_of_the_server(rt: ThreadsRuntime, fleet: ShardFleet) -> None:
     assert not pool_work.Abilities().expire
+    with closing(ClusterClient(rt, fleet.addresses, ClusterOptions())) as client:
+        assert pool_work.find_abilities(client) == pool_work.Abilities(count=True, publish=True, expire=True)
     run = PoolRun(rt, fleet.addresses, [])
     assert run.carry_out() == []

@@ -9,12 +9,15 @@ from typing import Any
 import hiredis
 import psutil
 import pytest
+from harness import pytest_pyfunc_call
 
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address, Loop, Runtime, Transport
 from coordemu.shards.embedded_shard import EmbeddedShard
 from coordemu.shards.fault_plan import NO_FAULTS, FaultPlan
 from coordemu.shards.port_range import server_ports
 from coordemu.shards.resp_client import RespClient
+
+__all__ = ["pytest_pyfunc_call"]  # a test that asks for a harness runs inside it
 
 PATIENCE_MS = 10_000
 PORTS = server_ports()

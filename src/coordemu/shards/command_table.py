@@ -1,24 +1,34 @@
-"""The embedded shard's commands: one function each, and the table that finds them.
+"""The embedded shard's commands: the table that finds them, and those of the connection itself.
 
 Role: what a command answers, apart from when. A handler gets the connection's state (`Session`) and the command with
-its arguments, and returns the encoded reply; ``_FT.SEARCH`` also notes how long serving it takes. Everything about
-time, order and faults is `coordemu.shards.shard_connection`.
+its arguments, and returns the encoded reply; ``_FT.SEARCH`` also notes how long serving it takes. The commands for data
+are in modules of their own (`string_commands`, `list_commands`, `stream_commands`, `group_commands`, ...), which the
+table takes in. Everything about time, order and faults is `coordemu.shards.shard_connection`.
 
-Error texts begin with the codes that clients look at (NOAUTH, WRONGPASS, NOPROTO, ERR); the words after them are ours.
+Error texts begin with the codes that clients look at (NOAUTH, WRONGPASS, NOPROTO, ERR); of the data commands' errors
+the words are Redis', of the others' they are ours.
 
 Thread: the shard's loop. Upstream: the shard side of the coordinator, where ``_FT.SEARCH`` is the internal command
-that a fan-out sends. Left out: inline commands, SELECT, transactions, expiry, subscriptions, and every option of SET.
+that a fan-out sends. Left out: inline commands, scripts, WATCH, INFO, CONFIG, and what the modules leave out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
 from coordemu import resp_encode as resp
 from coordemu.runtime.base import NS_PER_US
 from coordemu.shards.fault_plan import NO_FAULTS, FaultPlan
+from coordemu.shards.group_commands import GROUP_COMMANDS
+from coordemu.shards.hash_commands import HASH_AND_SET_COMMANDS
+from coordemu.shards.key_commands import KEY_COMMANDS
+from coordemu.shards.list_commands import LIST_COMMANDS
 from coordemu.shards.shard_errors import ShardUrlError
+from coordemu.shards.shard_replies import QUEUED, Refused
+from coordemu.shards.shard_session import ANY_NUMBER, QUIT, CommandTable, Handler, Session
+from coordemu.shards.sorted_set_commands import SORTED_SET_COMMANDS
+from coordemu.shards.stream_commands import STREAM_COMMANDS
+from coordemu.shards.string_commands import STRING_COMMANDS
+from coordemu.shards.subscription_commands import SUBSCRIPTION_COMMANDS
+from coordemu.shards.transaction_commands import TRANSACTION_COMMANDS
 
 LONGEST_SERVICE_US = 3_600_000_000
 _NOAUTH = resp.error("NOAUTH Authentication required.")
@@ -26,57 +36,45 @@ _WRONGPASS = resp.error("WRONGPASS invalid username-password pair or user is dis
 _NO_PASSWORD_SET = resp.error("ERR AUTH <password> called without any password configured for the default user.")
 
 
-class ShardState(Protocol):
-    """What handlers may know of the shard: its store (without a bound), its password and its fault plan."""
-
-    store: dict[bytes, bytes]
-
-    @property
-    def password(self) -> bytes | None: ...
-    @property
-    def faults(self) -> FaultPlan: ...
-    def set_faults(self, plan: FaultPlan) -> None: ...
-    def statistics(self) -> dict[str, int]: ...
-
-
-class Session:
-    """One connection's conversation: its protocol (2 or 3), whether it is authenticated, and what the last command
-    asks.
-
-    service_ns: how long serving the last command takes, set by its handler.  quit: whether it asked to close.
-    """
-
-    __slots__ = ("authenticated", "ident", "protocol", "quit", "service_ns", "shard")
-
-    def __init__(self, shard: ShardState, ident: int) -> None:
-        self.shard = shard
-        self.ident = ident
-        self.protocol = 2
-        self.authenticated = shard.password is None
-        self.service_ns = 0
-        self.quit = False
-
-
-Handler = Callable[[Session, list[bytes]], bytes]
-
-
 def answer(session: Session, command: list[bytes]) -> bytes:
     """Run one command and return its encoded reply. command: its name, in any case, and its arguments.
 
     In Redis' order: the command must exist, then have as many arguments as the table allows, then its client must be
-    authenticated; only then does the handler look closer. Sets session.service_ns and session.quit for the caller.
-    Thread: the loop's.
+    authenticated, and not be bound to listening; in a transaction it is then queued. Only now does the handler look
+    closer. Sets session.service_ns and session.wants for the caller; b"" when the reply comes later. Thread: the
+    loop's.
     """
     name = command[0]
     entry = COMMANDS.get(name) or COMMANDS.get(name.upper())
     if entry is None:
+        session.flawed = True
         return resp.error(f"ERR unknown command '{_shown(name)}'")
     handler, least, most = entry
     if not least <= len(command) <= most:
+        session.flawed = True
         return _wrong_arity(command)
+    if not session.plain and (reply := _instead(session, handler, command)) is not None:
+        return reply
+    try:
+        return handler(session, command)
+    except Refused as refusal:
+        return refusal.reply
+
+
+def _instead(session: Session, handler: Handler, command: list[bytes]) -> bytes | None:
+    """The reply when a session that is not plain keeps the command from its handler, None when it does not."""
     if not session.authenticated and handler not in _WITHOUT_AUTH:
+        session.flawed = True
         return _NOAUTH
-    return handler(session, command)
+    if session.protocol == 2 and session.channels and handler not in _WHILE_LISTENING:
+        allowed = "SUBSCRIBE, UNSUBSCRIBE, PING and QUIT"
+        return resp.error(f"ERR Can't execute '{_shown(command[0]).lower()}': who listens may ask for {allowed} only")
+    if session.queue is not None and handler not in _NEVER_QUEUED:
+        session.queue.append((handler, command))
+        return QUEUED
+    if handler is _ping and len(command) <= 2 and session.protocol == 2 and session.channels:
+        return resp.array([resp.bulk(b"pong"), resp.bulk(b"".join(command[1:2]))])
+    return None
 
 
 def is_control(command: list[bytes]) -> bool:
@@ -102,22 +100,6 @@ def _echo(_session: Session, command: list[bytes]) -> bytes:
     return resp.bulk(command[1])
 
 
-def _set(session: Session, command: list[bytes]) -> bytes:
-    if len(command) > 3:
-        return resp.error("ERR syntax error: SET takes no options here")
-    session.shard.store[command[1]] = command[2]
-    return resp.OK
-
-
-def _get(session: Session, command: list[bytes]) -> bytes:
-    value = session.shard.store.get(command[1])
-    return resp.null(session.protocol) if value is None else resp.bulk(value)
-
-
-def _del(session: Session, command: list[bytes]) -> bytes:
-    return resp.integer(sum(session.shard.store.pop(key, None) is not None for key in command[1:]))
-
-
 def _check_password(session: Session, user: bytes, password: bytes) -> bytes | None:
     """None when the password is right, else the error reply. A wrong one leaves the session as it was."""
     if session.shard.password is None:
@@ -126,6 +108,7 @@ def _check_password(session: Session, user: bytes, password: bytes) -> bytes | N
     if user != b"default" or password != session.shard.password:
         return _WRONGPASS
     session.authenticated = True
+    session.settle()
     return None
 
 
@@ -158,6 +141,7 @@ def _hello(session: Session, command: list[bytes]) -> bytes:
     if not session.authenticated:
         return resp.error("NOAUTH HELLO needs an authenticated connection, or its AUTH option")
     session.protocol = protocol
+    session.settle()
     return resp.mapping(
         [
             (resp.bulk(b"server"), resp.bulk(b"coordemu")),
@@ -182,7 +166,7 @@ def _client(session: Session, command: list[bytes]) -> bytes:
 
 
 def _quit(session: Session, _command: list[bytes]) -> bytes:
-    session.quit = True
+    session.wants = QUIT
     return resp.OK
 
 
@@ -225,19 +209,28 @@ def _fault(session: Session, command: list[bytes]) -> bytes:
     return resp.error("ERR syntax error: FAULT SET plan | CLEAR | GET | STATS")
 
 
-# name -> handler, and how many words the command has, its name included: at least, at most
-_ANY = 2**63
-COMMANDS: dict[bytes, tuple[Handler, int, int]] = {
-    b"PING": (_ping, 1, _ANY),
+_CONNECTION_COMMANDS: CommandTable = {
+    b"PING": (_ping, 1, ANY_NUMBER),
     b"ECHO": (_echo, 2, 2),
-    b"SET": (_set, 3, _ANY),
-    b"GET": (_get, 2, 2),
-    b"DEL": (_del, 2, _ANY),
     b"AUTH": (_auth, 2, 3),
-    b"HELLO": (_hello, 1, _ANY),
-    b"CLIENT": (_client, 2, _ANY),
-    b"QUIT": (_quit, 1, _ANY),
+    b"HELLO": (_hello, 1, ANY_NUMBER),
+    b"CLIENT": (_client, 2, ANY_NUMBER),
+    b"QUIT": (_quit, 1, ANY_NUMBER),
     b"_FT.SEARCH": (_search, 3, 5),
     b"FAULT": (_fault, 2, 3),
 }
+COMMANDS: CommandTable = {
+    **_CONNECTION_COMMANDS,
+    **STRING_COMMANDS,
+    **KEY_COMMANDS,
+    **LIST_COMMANDS,
+    **HASH_AND_SET_COMMANDS,
+    **SORTED_SET_COMMANDS,
+    **STREAM_COMMANDS,
+    **GROUP_COMMANDS,
+    **SUBSCRIPTION_COMMANDS,
+    **TRANSACTION_COMMANDS,
+}
 _WITHOUT_AUTH = (_auth, _hello, _quit)
+_WHILE_LISTENING = (_ping, _quit, *(SUBSCRIPTION_COMMANDS[name][0] for name in (b"SUBSCRIBE", b"UNSUBSCRIBE")))
+_NEVER_QUEUED = (_quit, *(handler for handler, _, _ in TRANSACTION_COMMANDS.values()))

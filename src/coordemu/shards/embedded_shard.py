@@ -7,8 +7,11 @@ coordinator. It holds the listener, the connections, the store, and the fault pl
 Due replies of all connections share one heap and one timer: at most one entry per connection, so 1,000 connections that
 wait cost one timer.
 
+A kill ends connections, and with them what they waited for and listened to. The keys stay, with their expiry, as if all
+had been on disk: a shard that comes back knows what it knew.
+
 Thread: the loop's, for everything (or any, while the loop does not run). Upstream: a shard of the cluster. Left out:
-persistence, memory limits (the store and the number of connections have no bound but the process's), TLS.
+losing data, memory limits (the store and the number of connections have no bound but the process's), TLS.
 """
 
 from __future__ import annotations
@@ -16,10 +19,14 @@ from __future__ import annotations
 import heapq
 import os
 import stat
+from collections.abc import Callable
 
 from coordemu.runtime.base import NS_PER_MS, Address, Listener, Loop, Runtime, Timer, Transport, TransportHandler
+from coordemu.shards.blocked_clients import BlockedClients
 from coordemu.shards.fault_plan import NO_FAULTS, FaultPlan
 from coordemu.shards.shard_connection import ShardConnection
+from coordemu.shards.shard_values import Keyspace
+from coordemu.shards.subscriptions import Subscriptions
 
 RELISTEN_DELAY_MS = 50
 
@@ -40,7 +47,10 @@ class EmbeddedShard:
         password: str | None = None,
     ) -> None:
         self.loop = loop
-        self.store: dict[bytes, bytes] = {}
+        self.keyspace = Keyspace(rt.now_ns)
+        self.store: dict[bytes, bytes] = self.keyspace.strings
+        self.blocked = BlockedClients(self.keyspace, self._make_wait_timer)
+        self.subscriptions = Subscriptions()
         self.commands = self.answered = self.protocol_errors = 0
         self.active = NO_FAULTS
         self.plain = True
@@ -116,6 +126,7 @@ class EmbeddedShard:
                 timer.close()
         self._due_timer = self._span_timer = self._armed_ns = None
         self._due.clear()
+        self.blocked.close()
 
     def set_faults(self, plan: FaultPlan) -> None:
         """Change the plan; its span and counts begin now. Thread: the loop's. May block: no."""
@@ -135,7 +146,9 @@ class EmbeddedShard:
             "waiting": sum(connection.waiting for connection in self._connections),
             "protocol_errors": self.protocol_errors,
             "listen_failures": self._listen_failures,
-            "keys": len(self.store),
+            "keys": len(self.keyspace.strings) + len(self.keyspace.typed),
+            "blocked": len(self.blocked),
+            "subscriptions": len(self.subscriptions),
         }
 
     def wake_at(self, due_ns: int, connection: ShardConnection) -> None:
@@ -150,6 +163,9 @@ class EmbeddedShard:
     def forget(self, connection: ShardConnection) -> None:
         """The connection has ended. Thread: the loop's."""
         self._connections.pop(connection, None)
+
+    def _make_wait_timer(self, callback: Callable[[], None]) -> Timer:
+        return self.loop.timer(callback, f"blocked clients {self._address}")
 
     def _accept(self, transport: Transport) -> TransportHandler:
         self._accepted += 1
