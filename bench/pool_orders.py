@@ -2,7 +2,7 @@
 
     python bench/pool_orders.py found [--seeds 20] [--orders 10000]     when each fault is first found, for each seed
     python bench/pool_orders.py survive [--orders 100000] [--jobs 2]    what each recipe survives with no fault on
-    python bench/pool_orders.py exhaust [--limit 20000]                 all orders of a recipe with two preemptions
+    python bench/pool_orders.py exhaust [--limit N] [--seconds 30]      all orders of a recipe with 0, 1, 2 preemptions
     python bench/pool_orders.py files [--save DIR]                      of each fault an order, shrunk, as a file
 
 Role: the figures of docs/client-pool.md come from here. `files` makes what tests/test_pool_schedules.py replays; make
@@ -18,6 +18,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -90,23 +91,35 @@ def survive(names: Sequence[str], orders: int, jobs: int) -> int:
     return bad
 
 
-def exhausted(names: Sequence[str], limit: int) -> int:
-    """Each recipe without a fault: every order with at most PREEMPTIONS preemptions, `limit` of them at most."""
-    print(f"Every order with at most {PREEMPTIONS} preemptions; {limit:,} runs at most.\n")
-    print("| recipe | complete | orders | verdicts | s |")
-    print("|---|---|---|---|---|")
+def exhausted(names: Sequence[str], limit: int, seconds: float) -> int:
+    """Each recipe without a fault: every order with no preemption, with one at most, with two at most; a recipe ends
+    with the first bound that took more than `limit` runs, or more than `seconds` for all of them."""
+    print(f"Every order with so many preemptions at most; {limit:,} runs or {seconds:g} s per recipe.\n")
+    print(f"| recipe | {' | '.join(map(str, range(PREEMPTIONS + 1)))} | complete at | verdicts | s |")
+    print("|---|" + "---|" * (PREEMPTIONS + 1) + "---|---|---|")
     clock = ThreadsRuntime()
     bad = 0
     for name in names:
         began_ns = clock.now_ns()
-        result = search_all(ClientPoolSubject(name), preemptions=PREEMPTIONS, limit=limit)
+        ends_ns = began_ns + round(seconds * NS_PER_S)
+        cells, complete_at, verdicts = ["-"] * (PREEMPTIONS + 1), "none", ""
+        for bound in range(PREEMPTIONS + 1):
+            stop = partial(_over, clock, ends_ns)
+            result = search_all(ClientPoolSubject(name), preemptions=bound, limit=limit, stop=stop)
+            orders = sum(result.verdicts.values())
+            verdicts = ", ".join(f"{verdict} {count:,}" for verdict, count in sorted(result.verdicts.items()))
+            bad |= bool(result.found)
+            cells[bound] = f"{orders:,}" if result.complete else f"{orders:,} of more"
+            if not result.complete:
+                break
+            complete_at = str(bound)
         taken_s = (clock.now_ns() - began_ns) / NS_PER_S
-        verdicts = ", ".join(f"{verdict} {count:,}" for verdict, count in sorted(result.verdicts.items()))
-        orders = sum(result.verdicts.values())
-        complete = "yes" if result.complete else "no"
-        print(f"| {name} | {complete} | {orders:,} | {verdicts} | {taken_s:.1f} |", flush=True)
-        bad |= bool(result.found)
+        print(f"| {name} | {' | '.join(cells)} | {complete_at} | {verdicts} | {taken_s:.1f} |", flush=True)
     return bad
+
+
+def _over(clock: ThreadsRuntime, ends_ns: int) -> bool:
+    return clock.now_ns() >= ends_ns
 
 
 def files(names: Sequence[str], most: int, directory: Path) -> int:
@@ -142,7 +155,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--orders", type=int)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--limit", type=int, default=20_000)
+    parser.add_argument("--limit", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--recipes", default="")
     parser.add_argument("--save", metavar="DIR", default=str(DIRECTORY))
     given = parser.parse_args()
@@ -155,7 +169,7 @@ def main() -> int:
     if given.what == "survive":
         return survive(names, given.orders or 100_000, given.jobs)
     if given.what == "exhaust":
-        return exhausted(names, given.limit)
+        return exhausted(names, given.limit, given.seconds)
     return files(names, given.orders or 10_000, Path(given.save))
 
 

@@ -66,9 +66,9 @@ def test_a_removed_connection_that_is_not_closed_is_told() -> None:
         pool = ConnPool(sim, quick_dial)
         conn = pool.get()
         with pytest.raises(InvariantBroken, match="closed 0 times"):
-            check_removed(conn)
+            check_removed(conn.conn)
         pool.remove(conn)
-        check_removed(conn)
+        check_removed(conn.conn)
 
     sim.run(main).check()
 

@@ -22,7 +22,7 @@ def test_close_closes_what_is_idle_and_what_is_in_use(make_pool):
     pool.close()
     assert pool.phase == "closed"
     for conn in (one, two):
-        check_removed(conn)
+        check_removed(conn.conn)
     pool.put(two)
     assert pool.turns.held == 0
     with pytest.raises(PoolClosed):
@@ -110,11 +110,11 @@ def test_retired_idle_ones_close_now_and_the_others_at_their_put(make_pool, rest
     idle, held = pool.get(), pool.get()
     pool.put(idle)
     assert pool.retire() == 1
-    check_removed(idle)
+    check_removed(idle.conn)
     assert held.state is S.IN_USE
     assert held.resource.closes == 0
     pool.put(held)
-    check_removed(held)
+    check_removed(held.conn)
     assert (pool.statistics()["total"], pool.statistics()["idle"]) == (0, 0)
     rested(pool)
     pool.put(pool.get())
@@ -125,17 +125,18 @@ def test_a_failover_closes_what_is_in_use_under_its_caller(make_pool, rested):
     pool = make_pool(pool_size=3)
     idle, held, spared = pool.get(), pool.get(), pool.get()
     pool.put(idle)
-    assert pool.filter(lambda conn: conn is not spared) == 1
-    check_removed(idle)
+    assert pool.filter(lambda conn: conn is not spared.conn) == 1
+    check_removed(idle.conn)
     assert held.state is S.CLOSED
     assert held.resource.closes == 1
     pool.put(held)
-    check_removed(held)
+    check_removed(held.conn)
     pool.put(spared)
     assert pool.removals() == {"failover": 2}
     rested(pool)
-    assert pool.get() is spared
-    pool.put(spared)
+    again = pool.get()
+    assert again.conn is spared.conn
+    pool.put(again)
 
 
 def test_a_retirement_against_puts_leaves_no_closed_one_behind(make_pool, start, rested):
@@ -240,9 +241,10 @@ def test_a_get_waits_for_the_drainer_instead_of_failing_at_the_cap(rt, make_pool
     call = start(pool.get)
     until(lambda: pool.turns.held == 2)
     go.set()
-    assert call.join() is conn
+    again = call.join()
+    assert again.conn is conn.conn
     drainer.join()
-    pool.put(conn)
+    pool.put(again)
     rested(pool)
 
 
@@ -286,7 +288,7 @@ def test_what_a_drainer_fails_on_is_closed(make_pool, rested):
 
     with pytest.raises(ValueError, match="not a push"):
         pool.drain_idle(visit)
-    check_removed(conn)
+    check_removed(conn.conn)
     assert pool.removals() == {"drain_error": 1}
     rested(pool)
 

@@ -71,7 +71,7 @@ def test_a_failing_get_hook_ends_the_asking_and_the_connection(pool, log, rested
     assert log[:3] == [("first", "get", False), ("first", "remove", "hook_error"), ("second", "remove", "hook_error")]
     assert ("second", "get", True) not in log
     assert pool.removals() == {"hook_error": 2}
-    check_removed(conn)
+    check_removed(conn.conn)
     rested(pool)
 
 
@@ -113,7 +113,7 @@ def test_a_put_hook_that_wants_it_removed_ends_the_asking(pool, log, rested):
     pool.add_hook(Recorder("second", log))
     pool.put(conn)
     assert log == [("first", "put"), ("first", "remove", "hook"), ("second", "remove", "hook")]
-    check_removed(conn)
+    check_removed(conn.conn)
     rested(pool)
 
 
@@ -123,7 +123,7 @@ def test_a_put_hook_that_does_not_want_it_pooled_lets_the_others_be_asked(pool, 
     pool.add_hook(Recorder("second", log))
     pool.put(conn)
     assert log[:2] == [("first", "put"), ("second", "put")]
-    check_removed(conn)
+    check_removed(conn.conn)
     rested(pool)
 
 
@@ -132,7 +132,7 @@ def test_a_failing_put_hook_has_it_removed(pool, log, rested):
     pool.add_hook(Recorder("hook", log, raises=("put",)))
     pool.put(conn)
     assert pool.removals() == {"hook_error": 1}
-    check_removed(conn)
+    check_removed(conn.conn)
     rested(pool)
 
 
@@ -143,7 +143,7 @@ def test_a_failing_remove_hook_hinders_nothing(pool, log, rested):
     pool.remove(conn, "broken")
     assert ("second", "remove", "broken") in log
     assert pool.statistics()["hook_errors"] == 1
-    check_removed(conn)
+    check_removed(conn.conn)
     rested(pool)
 
 
@@ -154,7 +154,7 @@ def test_an_eviction_is_told(pool, log, rested):
         pool.put(conn)
     assert log == [("hook", "put"), ("hook", "put"), ("hook", "remove", "evicted")]
     assert pool.statistics()["stale"] == 1
-    check_removed(conns[1])
+    check_removed(conns[1].conn)
     rested(pool)
 
 
@@ -178,7 +178,7 @@ def test_a_connection_that_a_hook_closed_at_its_put_is_told_once(pool, log, rest
     pool.add_hook(Recorder("hook", log))
     pool.put(conn)
     assert [entry for entry in log if entry[1] == "remove"] == [("hook", "remove", "closed")]
-    assert (conn.closes, conn.removals_told) == (1, 1)
+    assert (conn.conn.closes, conn.conn.removals_told) == (1, 1)
     rested(pool)
 
 
@@ -203,9 +203,9 @@ def test_a_state_that_a_hook_owns_is_said_so_and_goes_to_the_far_end(make_pool, 
     assert pool.snapshot().occupancy.unusable == 1
     assert lines == []
     rested(pool)
-    assert pool.get() is one
-    assert two.give_back()
-    assert pool.get() is two
+    assert pool.get().conn is one.conn
+    assert two.conn.give_back()
+    assert pool.get().conn is two.conn
 
 
 def test_a_worker_that_is_done_before_its_put_has_ended_confuses_nobody(pool, rested):
@@ -221,20 +221,20 @@ def test_a_worker_that_is_done_before_its_put_has_ended_confuses_nobody(pool, re
     assert pool.removals() == {}
     assert conn.state is S.IDLE
     rested(pool)
-    assert pool.get() is conn
+    assert pool.get().conn is conn.conn
 
 
 def test_a_state_that_nobody_owns_up_to_ends_the_connection(pool, rested):
     conn = pool.get()
-    conn.machine.try_transition((S.IN_USE,), S.IDLE)  # a late store by somebody
+    conn.conn.machine.try_transition((S.IN_USE,), S.IDLE)  # a late store by somebody
     pool.put(conn)
     assert pool.removals() == {"bad_state": 1}
-    check_removed(conn)
+    check_removed(conn.conn)
     rested(pool)
 
 
 def test_what_is_not_there_any_more_cannot_be_claimed(pool):
     conn = pool.get()
     pool.remove(conn)
-    assert not conn.claim("handoff")
-    assert conn.owned_by == ""
+    assert not conn.conn.claim("handoff")
+    assert conn.conn.owned_by == ""

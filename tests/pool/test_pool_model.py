@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coordemu.pool.conn_loan import ConnLoan
 from coordemu.pool.conn_pool import ConnPool
 from coordemu.pool.invariants import check_invariants, check_removed
 from coordemu.pool.pool_conn_state import PoolConnState
-from coordemu.pool.pool_errors import PoolExhausted, PoolTimeout
+from coordemu.pool.pool_errors import NotInHand, PoolExhausted, PoolTimeout
 from coordemu.pool.pool_options import PoolOptions
 from coordemu.pool.pooled_conn import PooledConn
 from coordemu.pool.recipe_base import quick_dial
@@ -18,7 +20,10 @@ from coordemu.runtime.base import NS_PER_MS
 from coordemu.runtime.sim import SimRuntime
 
 S = PoolConnState
-CALLS = ("get", "get", "get", "put", "put", "put", "remove", "retire", "failover", "claim", "give back", "age", "drain")
+CALLS = (
+    "get", "get", "get", "put", "put", "put", "remove", "again", "retire", "failover", "claim", "give back", "age",
+    "drain",
+)  # fmt: skip
 
 options = st.builds(
     PoolOptions,
@@ -40,7 +45,8 @@ class Model:
         self.sim = sim
         self.options = chosen
         self.pool = ConnPool(sim, quick_dial, chosen)
-        self.held: list[PooledConn] = []
+        self.held: list[ConnLoan] = []
+        self.ended: list[ConnLoan] = []
         self.claimed: list[PooledConn] = []
         self.seen: dict[int, PooledConn] = {}
 
@@ -74,11 +80,17 @@ class Model:
             else:
                 assert not full
                 assert conn.state is S.IN_USE
-                assert conn not in held
+                assert conn.conn not in [each.conn for each in held]
                 held.append(conn)
         elif what in ("put", "remove") and held:
             conn = held.pop(index % len(held))
             pool.put(conn) if what == "put" else pool.remove(conn)
+            self.ended.append(conn)
+        elif what == "again" and self.ended:
+            # Whoever has the connection by now, and in whatever state it is.
+            for give in (pool.put, pool.remove):
+                with pytest.raises(NotInHand):
+                    give(self.ended[index % len(self.ended)])
         elif what == "retire":
             pool.retire()
             assert not pool.register.idle or self.options.min_idle_conns

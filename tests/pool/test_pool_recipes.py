@@ -11,13 +11,15 @@ from coordemu.explore.program import ProgramSubject
 from coordemu.explore.search import length_of, search_range
 from coordemu.pool.pool_faults import POOL_FAULTS, UnknownPoolFault, check_pool_faults
 from coordemu.pool.pool_recipe_list import POOL_RECIPES, SHOWN
+from coordemu.pool.slot_map_holder import SlotMapHolder
+from coordemu.pool.sticky_conn import StickyConn
 
 ORDERS = 200
 # Small enough for all orders with up to two preemptions: 13 to 3,500 of them.
 SMALL = (
     "reauth-vs-put", "reauth-cancelled", "leapfrog", "close-vs-wait", "worker-vs-close", "late-store", "two-takers",
     "turn-waiter", "late-comer", "failed-dial", "early-cancel", "last-try", "refused-new", "close-vs-parked",
-    "retire-vs-put", "eviction", "failed-handshake", "slow-address", "two-puts", "reauth-of-a-fresh-one",
+    "retire-vs-put", "eviction", "failed-handshake", "slow-address", "two-puts", "stale-put", "reauth-of-a-fresh-one",
     "handoff-rollback",
 )  # fmt: skip
 
@@ -74,6 +76,38 @@ def test_every_class_of_orders_of_the_smallest_survives_and_the_faults_are_among
 def test_a_mended_recipe_runs_on_threads_too(rt_threads, name: str) -> None:
     for _ in range(3):
         POOL_RECIPES[name].program(rt_threads, frozenset())
+
+
+def test_a_wait_for_the_map_that_begins_too_late_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the recipe first-map is good for: to look for an asker and to join those who wait in two steps loses one."""
+    in_one_step = SlotMapHolder._begin_or_wait_locked
+
+    def in_two_steps(self):
+        event = in_one_step(self)
+        if event is not None:
+            self._waits.remove(event)
+            self._lock.release()
+            self._lock.acquire()
+            self._waits.append(event)
+        return event
+
+    monkeypatch.setattr(SlotMapHolder, "_begin_or_wait_locked", in_two_steps)
+    found = search_range(subject("first-map"), "portfolio", 1, 0, 1000, 100, stop_at_first=True).found
+    assert found[0].failure.kind == "deadlocked"
+
+
+def test_a_close_that_takes_a_shared_connection_away_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def take_away(self):
+        with self._lock:
+            self._closed = True
+            given = self._take_out_locked()
+        self._line.close()
+        if given is not None:
+            self._hand_back(*given)
+
+    monkeypatch.setattr(StickyConn, "close", take_away)
+    found = search_range(subject("sticky"), "portfolio", 1, 0, 1000, 100, stop_at_first=True).found
+    assert "was taken from a caller that has it" in found[0].failure.sentence
 
 
 def test_faults_are_known_by_name(make_pool) -> None:

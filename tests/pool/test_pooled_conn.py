@@ -112,5 +112,6 @@ def test_a_borrow_that_ended_in_time_is_seen_even_late(make_pool):
     conn = pool.get()
     pool.put(conn)
     assert pool.drain_idle(lambda conn: None) == 1
-    assert pool.get() is conn
-    pool.put(conn)
+    again = pool.get()
+    assert again.conn is conn.conn
+    pool.put(again)

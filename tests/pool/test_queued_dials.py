@@ -143,8 +143,9 @@ def test_who_waits_while_the_pool_is_full_gets_what_is_put(make_pool, start, unt
     call = start(pool.get)
     until(lambda: pool.turns.waiting == 1)
     pool.put(conn)
-    assert call.join() is conn
-    pool.put(conn)
+    again = call.join()
+    assert again.conn is conn.conn
+    pool.put(again)
     rested(pool)
 
 

@@ -94,11 +94,11 @@ def test_idle_connections_move_at_once(pool, hand_off, movers, until, rested):
     for conn, wire in zip(conns, old, strict=True):
         assert conn.resource.endpoint == "b:1"
         assert wire.closes == 1
-        assert conn.handoff.mark is None
+        assert conn.conn.handoff.mark is None
         assert conn.state is S.IDLE
     assert movers.calls[0] == ("b:1", 15_000 * 10**6)
     rested(pool)
-    assert pool.get() in conns
+    assert pool.get().conn in [each.conn for each in conns]
 
 
 def test_one_in_use_moves_when_it_is_given_back(pool, hand_off, until, rested):
@@ -147,7 +147,7 @@ def test_one_that_cannot_be_moved_is_removed_from_where_it_is(pool, hand_off, mo
     hand_off.announce("b:1", 1)
     pool.put(conn)
     until(lambda: not hand_off.workers.busy)
-    check_removed(conn)
+    check_removed(conn.conn)
     assert pool.removals() == {"handoff_failed": 1}
     assert str(hand_off.last_error) == "refused"
     rested(pool)
@@ -170,7 +170,7 @@ def test_a_fresh_one_that_is_marked_in_its_dial_goes_to_its_caller(rt, pool, han
     pool.add_hook(announcer)
     pool.add_hook(hand_off)
     conn = pool.get()
-    assert conn.handoff.mark is not None
+    assert conn.conn.handoff.mark is not None
     pool.remove_hook(announcer)
     pool.put(conn)
     until(lambda: not hand_off.workers.busy)
@@ -189,7 +189,7 @@ def test_a_full_queue_ends_the_connection(rt, pool, movers, until, rested):
     pool.put(conns[1])
     pool.put(conns[2])
     assert pool.removals() == {"hook": 1}
-    check_removed(conns[2])
+    check_removed(conns[2].conn)
     movers.gate.set()
     until(lambda: not hook.workers.busy)
     assert hook.workers.statistics()["refused"] == 1
@@ -205,7 +205,7 @@ def test_one_closed_while_it_is_moved_closes_the_new_resource_too(rt, pool, hand
     pool.close()
     movers.gate.set()
     until(lambda: not hand_off.workers.busy)
-    check_removed(conn)
+    check_removed(conn.conn)
     assert conn.resource.closes == 1
 
 
@@ -265,7 +265,7 @@ def test_one_that_is_refused_is_removed(pool, hook, renewed, until, rested):
     pool.put(conn)
     hook.credentials_changed()
     until(lambda: not hook.busy)
-    check_removed(conn)
+    check_removed(conn.conn)
     assert pool.removals() == {"auth_error": 1}
     assert hook.statistics()["failed"] == 1
     assert str(hook.last_error) == "WRONGPASS"
@@ -279,8 +279,9 @@ def test_a_change_while_it_is_in_use_is_done_once(pool, hook, renewed, until, re
     pool.put(conn)
     until(lambda: not hook.busy)
     assert renewed == [conn.conn_id]
-    assert pool.get() is conn
-    pool.put(conn)
+    again = pool.get()
+    assert again.conn is conn.conn
+    pool.put(again)
     assert renewed == [conn.conn_id]
     rested(pool)
 

@@ -6,7 +6,7 @@ What fails for want of a connection is tried again after a delay, at most `max_r
 answered is not, unless it only reads: nobody knows whether it was carried out.
 
 Every call ends with a reply or an error. A MOVED corrects the one slot at once and has the whole map asked for again,
-by one caller at a time.
+by one caller at a time (`SlotMapHolder`).
 
 Thread: any number of callers. May block. Upstream: ClusterClient (osscluster.go). Left out: replicas, transactions,
 subscriptions, a limiter. Bounds: a pool per known node; `max_redirects` per command.
@@ -14,25 +14,40 @@ subscriptions, a limiter. Bounds: a pool per known node; `max_redirects` per com
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import hiredis
 
+from coordemu.pool.command_route import (
+    TRY_LATER,
+    ClusterError,
+    only_reads,
+    redirect_of,
+    slot_of_command,
+    target_of,
+)
 from coordemu.pool.conn_pool import ConnPool
 from coordemu.pool.pool_conn import Command, ConnFailed, PoolConn
+from coordemu.pool.pool_conn_state import IllegalMove, InvalidStateTransition
 from coordemu.pool.pool_context import PoolContext, pause
-from coordemu.pool.pool_errors import PoolClosed, PoolError, PoolTimeout
+from coordemu.pool.pool_errors import ConnUnusable, NotInHand, PoolClosed, PoolError, PoolTimeout, TurnsOverfull
+from coordemu.pool.pool_listener import PoolListener
 from coordemu.pool.pool_options import PoolOptions
 from coordemu.pool.pool_snapshot import PoolSnapshot
 from coordemu.pool.pooled_conn import PooledConn
-from coordemu.pool.slot_map import SlotMap, even_map, parse_slots, slot_of
+from coordemu.pool.slot_map import slot_of
+from coordemu.pool.slot_map_holder import SlotMapHolder
+from coordemu.pool.sticky_conn import StickyConn
 from coordemu.runtime.base import NS_PER_MS, Address, Runtime
 
-READS = frozenset({b"GET", b"MGET", b"EXISTS", b"TTL", b"PING", b"ECHO", b"STRLEN", b"CLUSTER"})
-WITHOUT_KEY = frozenset({b"PING", b"ECHO", b"CLUSTER", b"TIME", b"INFO", b"DBSIZE"})
-TRY_LATER = ("TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN")
+# Told with (node, waiting, max_waiting).
+NodePressure = Callable[[Address, int, int], None]
+# Makes the listener of a node's pool.
+Listen = Callable[[Address], PoolListener]
+_CONFLICTS = (IllegalMove, InvalidStateTransition, ConnUnusable, NotInHand, TurnsOverfull)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +69,10 @@ class ClusterOptions:
             raise ValueError(f"{self.max_redirects=}, {self.read_timeout_ms=}, {self.min_retry_backoff_ms=}")
 
 
-class ClusterError(PoolError):
-    """A command has found no node that would have it, in as many tries as it had. The cause is its last one's."""
-
-
 class ClusterClient:
     """A client. addresses: nodes to ask for the map, one or more (ValueError otherwise).  faults: of the pools.
+    on_pressure: told when the line for a node's connections grows to its mark, and when it has fallen below.  listen:
+    makes the listener of a node's pool, when that is made.
 
     Servers that are no cluster are taken for one whose slots are shared out evenly over `addresses`.
     """
@@ -71,21 +84,28 @@ class ClusterClient:
         options: ClusterOptions | None = None,
         name: str = "cluster",
         faults: Collection[str] = (),
+        on_pressure: NodePressure | None = None,
+        listen: Listen | None = None,
     ) -> None:
         if not addresses:
             raise ValueError(f"{name}: no addresses")
         self.name = name
         self.options = options or ClusterOptions()
         self._rt = rt
-        self._seeds = tuple(addresses)
         self._faults = faults
+        self._on_pressure = on_pressure
+        self._listen = listen
         self._lock = rt.lock(f"{name} nodes")
-        # Both are replaced as a whole, under the lock, and read without it.
+        # Replaced as a whole, under the lock, and read without it.
         self._pools = rt.cell(_no_pools(), f"{name} pools")
-        self._map = rt.cell(_no_map(), f"{name} slot map")
-        self._asking = False
+        # What the asker may need for one node: a turn, a dial, a reply.
+        limits = self.options.pool
+        patience_ms = limits.pool_timeout_ms + limits.dial_timeout_ms + self.options.read_timeout_ms
+        self._slots = SlotMapHolder(rt, name, addresses, self._ask_for_slots, max(1, patience_ms) * NS_PER_MS)
+        self._read_timeout_ns = self.options.read_timeout_ms * NS_PER_MS or None
         self._closed = False
-        self._counts = dict.fromkeys(("moved", "asked", "retries", "maps", "unanswered"), 0)
+        self._counts = dict.fromkeys(("moved", "asked", "retries", "unanswered"), 0)
+        self._by_node: dict[Address, dict[str, int]] = {}
 
     # -- commands
 
@@ -95,7 +115,7 @@ class ClusterClient:
         Raises hiredis.ReplyError, ConnFailed (it was sent, and nobody knows its outcome), ClusterError (it was not, in
         as many tries as there are), PoolTimeout and the other errors of `ConnPool.get`. Thread: any. Blocks.
         """
-        (reply,) = self._run_group((command,), _slot_of_command(command), ctx)
+        (reply,) = self._run_group((command,), slot_of_command(command), ctx)
         if isinstance(reply, hiredis.ReplyError):
             raise reply
         return reply
@@ -104,8 +124,8 @@ class ClusterClient:
         """Many commands, those of one node in one go; their replies in the order of asking, errors among them as
         values: what a node's whole share raised stands in each place of it. Thread: any. Blocks."""
         shares: dict[Address | None, list[int]] = {}
-        slots = [_slot_of_command(command) for command in commands]
-        current = self._slot_map(ctx)
+        slots = [slot_of_command(command) for command in commands]
+        current = self._slots.get(ctx)
         for index, slot in enumerate(slots):
             shares.setdefault(current.node_of(slot) if slot is not None else None, []).append(index)
         replies: list[Any] = [None] * len(commands)
@@ -116,7 +136,7 @@ class ClusterClient:
             except PoolError as error:
                 answers = [error] * len(group)
             for index, answer in zip(indexes, answers, strict=True):
-                if _redirect(answer) is not None:
+                if redirect_of(answer):
                     answer = self._one_of_pipeline(commands[index], slots[index], ctx)
                 replies[index] = answer
         return replies
@@ -135,12 +155,14 @@ class ClusterClient:
         target: Address | None = None
         asking = False
         last: Exception | None = None
-        reads_only = all(_word(command) in READS for command in commands)
+        reads_only: bool | None = None
         for attempt in range(options.max_redirects + 1):
             address = target or self._node_for(slot, ctx, attempt)
             try:
                 replies = self._on_node(address, commands, asking, ctx)
             except ConnFailed as error:
+                if reads_only is None:
+                    reads_only = only_reads(commands)
                 if error.sent and not reads_only:
                     self._count("unanswered")
                     raise
@@ -148,27 +170,27 @@ class ClusterClient:
             except (PoolTimeout, OSError) as error:
                 last = error
             else:
-                kind = _redirect(replies[0]) if follow else None
-                if kind is None:
+                kind = redirect_of(replies[0]) if follow else ""
+                if not kind:
                     return replies
                 last = replies[0]
                 if kind in TRY_LATER:
                     self._count("retries")
                     self._pause(attempt, ctx)
                     continue
-                moved_slot, target = _target_of(replies[0], address)
+                moved_slot, target = target_of(replies[0], address)
                 asking = kind == "ASK"
                 self._count("asked" if asking else "moved")
                 if not asking:
-                    self._slot_moved(moved_slot, target)
-                    self._ask_for_map(ctx)
+                    self._slots.slot_moved(moved_slot, target)
+                    self._slots.reload(ctx)
                 continue
             # No connection, or one that broke under a read: perhaps the map is old.
             target, asking = None, False
             self._count("retries")
             if attempt < options.max_redirects:
                 self._pause(attempt, ctx)
-                self._ask_for_map(ctx)
+                self._slots.reload(ctx)
         if isinstance(last, PoolTimeout):
             raise last
         raise ClusterError(f"{self.name}: no node would have it in {options.max_redirects + 1} tries: {last}") from last
@@ -177,24 +199,44 @@ class ClusterClient:
         self, address: Address, commands: Sequence[Command], asking: bool, ctx: PoolContext | None
     ) -> list[Any]:
         """One try. The connection is given back, or removed when it failed."""
-        pool = self._pool_of(address)
-        conn = pool.get(ctx)
+        pool = self._pools.value.get(address) or self._pool_of(address)
+        try:
+            loan = pool.get(ctx)
+        except PoolError as error:
+            self._note(address, error)
+            raise
         healthy = False
         try:
-            wire: PoolConn = conn.resource
-            sent = [("ASKING",), *commands] if asking else commands
-            timeout_ns = self.options.read_timeout_ms * NS_PER_MS or None
+            wire: PoolConn = loan.resource
+            timeout_ns = self._read_timeout_ns
+            if loan.conn.relaxed.count:
+                timeout_ns = loan.conn.relaxed.of(timeout_ns)
             if ctx is not None and ctx.deadline_ns is not None:
                 left_ns = max(1, ctx.deadline_ns - self._rt.now_ns())
                 timeout_ns = left_ns if timeout_ns is None else min(timeout_ns, left_ns)
-            replies = wire.pipeline(sent, timeout_ns)
+            replies = wire.pipeline([("ASKING",), *commands] if asking else commands, timeout_ns)
             healthy = True
+        except ConnFailed as error:
+            self._note(address, error)
+            raise
         finally:
             if healthy:
-                pool.put(conn)
+                pool.put(loan)
             else:
-                pool.remove(conn, "broken")
+                pool.remove(loan, "broken")
         return replies[1:] if asking else replies
+
+    def _note(self, address: Address, error: PoolError) -> None:
+        """Count what a node's caller was told, by node."""
+        if isinstance(error, ConnFailed):
+            what = "reply_timeouts" if error.kind == "timeout" else "broken"
+        elif isinstance(error, PoolTimeout):
+            what = "pool_timeouts"
+        else:
+            what = "state_conflicts" if isinstance(error, _CONFLICTS) else "refused_gets"
+        with self._lock:
+            counts = self._by_node.setdefault(address, {})
+            counts[what] = counts.get(what, 0) + 1
 
     def _pause(self, attempt: int, ctx: PoolContext | None) -> None:
         options = self.options
@@ -208,9 +250,6 @@ class ClusterClient:
     # -- nodes
 
     def _pool_of(self, address: Address) -> ConnPool:
-        pool = self._pools.value.get(address)
-        if pool is not None:
-            return pool
         with self._lock:
             if self._closed:
                 raise PoolClosed(f"{self.name} is closed")
@@ -225,6 +264,8 @@ class ClusterClient:
                     self._faults,
                     initialize=self._authenticate if self.options.password is not None else None,
                     health_check=PoolConn.healthy,
+                    on_pressure=partial(self._on_pressure, address) if self._on_pressure is not None else None,
+                    listener=self._listen(address) if self._listen is not None else None,
                 )
                 self._pools.value = {**pools, address: pool}
             return pool
@@ -236,65 +277,33 @@ class ClusterClient:
             raise ConnFailed("connect", f"{conn.resource.address}: {reply}")
 
     def _node_for(self, slot: int | None, ctx: PoolContext | None, attempt: int) -> Address:
-        current = self._slot_map(ctx)
+        current = self._slots.get(ctx)
         owner = current.node_of(slot) if slot is not None else None
         if owner is not None:
             return owner
         return current.nodes[(attempt + int(self._rt.random.random() * len(current.nodes))) % len(current.nodes)]
 
-    def _slot_map(self, ctx: PoolContext | None) -> SlotMap:
-        found = self._map.value
-        if found is None:
-            self._ask_for_map(ctx)
-            found = self._map.value
-        # Another asks for the first map: until it has come, the even one.
-        return found if found is not None else even_map(self._seeds)
-
-    def _slot_moved(self, slot: int, to: Address) -> None:
-        with self._lock:
-            current = self._map.value
-            if current is not None and current.node_of(slot) != to:
-                self._map.value = current.moved(slot, to)
-
-    def _ask_for_map(self, ctx: PoolContext | None) -> bool:
-        """Ask the nodes, one after the other, until one answers. One caller at a time; the others go on with what is
-        known. True when there is a new map. Upstream: clusterStateHolder.Reload."""
-        with self._lock:
-            if self._asking or self._closed:
-                return False
-            self._asking = True
-            current = self._map.value
-        generation = 0 if current is None else current.generation + 1
-        known = current.nodes if current is not None else ()
-        fresh: SlotMap | None = None
-        try:
-            for address in dict.fromkeys((*known, *self._seeds)):
-                try:
-                    (reply,) = self._on_node(address, (("CLUSTER", "SLOTS"),), False, ctx)
-                    if isinstance(reply, hiredis.ReplyError):
-                        fresh = even_map(self._seeds, generation)
-                    else:
-                        fresh = parse_slots(reply, address, generation)
-                    break
-                except (PoolError, OSError, ValueError):
-                    continue
-        finally:
-            with self._lock:
-                self._asking = False
-                if fresh is not None:
-                    self._map.value = fresh
-                    self._counts["maps"] += 1
-        return fresh is not None
+    def _ask_for_slots(self, address: Address, ctx: PoolContext | None) -> Any:
+        return self._on_node(address, (("CLUSTER", "SLOTS"),), False, ctx)[0]
 
     def reload(self) -> bool:
         """Ask for the map again. False: nobody answered, or another is asking. Thread: any. Blocks."""
-        return self._ask_for_map(None)
+        return self._slots.reload()
+
+    def sticky(self, key: str | bytes, ctx: PoolContext | None = None) -> StickyConn:
+        """One connection to the node of a key, for commands that belong together; the caller closes it.
+
+        Raises as `SlotMapHolder.get`; PoolClosed. Thread: any. May block. Upstream: Conn, Watch.
+        """
+        slot = slot_of(key if isinstance(key, bytes) else key.encode())
+        return StickyConn(self._pool_of(self._node_for(slot, ctx, 0)))
 
     def close(self) -> None:
         """Close the pools. Idempotent. Thread: any."""
         with self._lock:
             self._closed = True
             pools = list(self._pools.value.values())
+        self._slots.close()
         for pool in pools:
             if pool.phase != "closed":
                 pool.close()
@@ -321,7 +330,19 @@ class ClusterClient:
             for key, value in pool.statistics().items():
                 total[key] = total.get(key, 0) + value
         with self._lock:
-            return {**total, **self._counts, "nodes": len(self._pools.value)}
+            return {**total, **self._counts, "maps": self._slots.maps, "nodes": len(self._pools.value)}
+
+    def statistics_by_node(self) -> dict[str, dict[str, int]]:
+        """By node: what its pool counts; what callers were told: pool_timeouts, reply_timeouts, broken (connections),
+        state_conflicts, refused_gets (any other error of a get); and "closed <reason>". Thread: any."""
+        told = ("pool_timeouts", "reply_timeouts", "broken", "state_conflicts", "refused_gets")
+        found: dict[str, dict[str, int]] = {}
+        for address, pool in self.pools.items():
+            with self._lock:
+                counts = dict.fromkeys(told, 0) | self._by_node.get(address, {})
+            reasons = {f"closed {reason}": count for reason, count in pool.removals().items()}
+            found[str(address)] = {**pool.statistics(), **counts, **reasons}
+        return found
 
     def __repr__(self) -> str:
         return f"<ClusterClient {self.name!r} {len(self.pools)} nodes>"
@@ -329,38 +350,3 @@ class ClusterClient:
 
 def _no_pools() -> dict[Address, ConnPool]:
     return {}
-
-
-def _no_map() -> SlotMap | None:
-    return None
-
-
-def _word(command: Command) -> bytes:
-    word = command[0]
-    return word.upper() if isinstance(word, bytes) else str(word).upper().encode()
-
-
-def _slot_of_command(command: Command) -> int | None:
-    """The slot of its key, which is its second word; None: it has none."""
-    if len(command) < 2 or _word(command) in WITHOUT_KEY:
-        return None
-    key = command[1]
-    return slot_of(key if isinstance(key, bytes) else str(key).encode())
-
-
-def _redirect(reply: Any) -> str | None:
-    """MOVED, ASK or one of TRY_LATER; None: a reply as any other."""
-    if not isinstance(reply, hiredis.ReplyError):
-        return None
-    word = str(reply).split(" ", 1)[0]
-    return word if word in ("MOVED", "ASK", *TRY_LATER) else None
-
-
-def _target_of(reply: Any, asked: Address) -> tuple[int, Address]:
-    """The slot and the address of "MOVED 3999 host:port"; an empty host is the one that was asked."""
-    words = str(reply).split()
-    try:
-        host, _, port = words[2].rpartition(":")
-        return int(words[1]), Address(host or asked.host, int(port))
-    except (IndexError, ValueError):
-        raise ClusterError(f"{asked} redirects to nowhere: {reply}") from None

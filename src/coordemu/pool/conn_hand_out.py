@@ -19,12 +19,14 @@ from typing import Any, NoReturn
 
 from coordemu.pool import pool_faults
 from coordemu.pool.conn_dialer import Log
+from coordemu.pool.conn_loan import ConnLoan
 from coordemu.pool.conn_register import ConnRegister
 from coordemu.pool.conn_remover import ConnRemover
 from coordemu.pool.pool_conn_state import PoolConnState
 from coordemu.pool.pool_context import PoolContext, park
 from coordemu.pool.pool_errors import ConnUnusable, HookRefused, PoolClosed, PoolTimeout
 from coordemu.pool.pool_hooks import PoolHookManager
+from coordemu.pool.pool_listener import USED, Teller
 from coordemu.pool.pool_options import PoolOptions
 from coordemu.pool.pooled_conn import PooledConn
 from coordemu.pool.queued_dials import QueuedDials, TurnLeft
@@ -50,6 +52,7 @@ class HandOut:
         health_check: Callable[[Any], bool] | None,
         log: Log,
         faults: AbstractSet[str],
+        teller: Teller | None = None,
     ) -> None:
         self.name = register.name
         self._rt = rt
@@ -63,9 +66,10 @@ class HandOut:
         self._health_check = health_check
         self._log = log
         self._faults = faults
+        self._teller = teller
 
-    def get(self, ctx: PoolContext | None) -> PooledConn:
-        """A connection, IN_USE. Raises as `ConnPool.get`. Thread: any. May block."""
+    def get(self, ctx: PoolContext | None) -> ConnLoan:
+        """A loan of a connection that is IN_USE. Raises as `ConnPool.get`. Thread: any. May block."""
         deadline_ns = self._rt.now_ns() + self._options.pool_timeout_ms * NS_PER_MS
         self.wait_turn(ctx, deadline_ns)
         try:
@@ -79,18 +83,24 @@ class HandOut:
         except BaseException:
             self._turns.release()
             raise
-        return conn
+        # From here on it can be given back, and by this loan alone.
+        conn.loan = loan = ConnLoan(conn)
+        return loan
 
     def wait_turn(self, ctx: PoolContext | None, deadline_ns: int) -> None:
         """A turn. Raises PoolTimeout at the deadline, and as `Turns.acquire`. Upstream: waitTurn."""
         try:
-            self._turns.acquire(ctx, deadline_ns)
+            waited_ns = self._turns.acquire(ctx, deadline_ns)
         except NoTurn:
             raise self._timeout(deadline_ns) from None
+        if self._teller is not None:
+            self._teller.tell("waited", waited_ns)
 
     def _timeout(self, deadline_ns: int) -> PoolTimeout:
         self._remover.count("timeouts")
         waited_ns = self._rt.now_ns() - deadline_ns + self._options.pool_timeout_ms * NS_PER_MS
+        if self._teller is not None:
+            self._teller.tell("timed_out", waited_ns)
         return PoolTimeout(self.name, waited_ns, self._register.occupancy(self._turns.waiting))
 
     def _reuse(self, ctx: PoolContext | None, deadline_ns: int) -> PooledConn | None:
@@ -105,6 +115,8 @@ class HandOut:
             if conn is None:
                 return None
             attempts += 1
+            if self._teller is not None:
+                self._teller.taken()
             if self._usable(conn):
                 return conn
         return None
@@ -129,7 +141,9 @@ class HandOut:
                 self._drop_popped(conn, "hook_error")
                 return False
             self._unhit()
-            self.take_back(conn)
+            with self._register.lock:
+                was_out = self._register.take_back_locked(conn)
+            self._list_or_remove(conn, was_out)
         return accepted
 
     def _drop_popped(self, conn: PooledConn, reason: str) -> None:
@@ -145,10 +159,12 @@ class HandOut:
         now_ns = self._rt.now_ns()
         if conn.expires_ns is not None and now_ns >= conn.expires_ns:
             return False
+        unused_ns = now_ns - conn.used_ns
         idle_limit_ms = self._options.conn_max_idle_time_ms
-        if idle_limit_ms and now_ns - conn.used_ns >= idle_limit_ms * NS_PER_MS:
+        if idle_limit_ms and unused_ns >= idle_limit_ms * NS_PER_MS:
             return False
-        if self._health_check is not None and not self._health_check(conn.resource):
+        just_used = 0 <= unused_ns < self._options.health_check_after_ms * NS_PER_MS
+        if self._health_check is not None and not just_used and not self._health_check(conn.resource):
             return False
         conn.used_ns = now_ns
         return True
@@ -172,6 +188,7 @@ class HandOut:
         conn = self._dials.dial_for(ctx)
         if not self._register.hand_out(conn):
             self.fail_hand_over(conn)
+        self.tell_used()
         if not len(self._hooks):
             return conn
         try:
@@ -186,14 +203,21 @@ class HandOut:
             raise HookRefused(f"{conn.name}: a hook refused it")
         return conn
 
+    def tell_used(self) -> None:
+        """A fresh one is in a hand."""
+        if self._teller is not None:
+            self._teller.tell("counted", USED, 1)
+
     def fail_hand_over(self, conn: PooledConn) -> NoReturn:
         """Between its dial and its caller it was closed: with the pool, or by somebody."""
         if not self._remover.remove(conn, "closed"):
             raise PoolClosed(f"{self.name} was closed during a dial")
+        self._remover.count("conflicts")
         raise ConnUnusable(f"{conn.name} was closed before its caller had it")
 
     def initialize_conn(self, conn: PooledConn) -> None:
         """The handshake of a connection that was never used, in its first caller's task. INITIALIZING -> IN_USE."""
+        began_ns = self._rt.now_ns()
         try:
             if self._initialize is not None and conn.machine.state is _S.INITIALIZING:
                 self._initialize(conn)
@@ -210,21 +234,34 @@ class HandOut:
         if not ready and pool_faults.SHARED_CREATED not in self._faults:
             found = conn.machine.state
             self._remover.remove(conn, "init_error")
+            self._remover.count("conflicts")
             raise ConnUnusable(f"{conn.name} is {found.value} after its handshake")
+        if self._teller is not None:
+            self._teller.tell("created", conn, conn.dial_ns + self._rt.now_ns() - began_ns)
 
-    def take_back(self, conn: PooledConn) -> None:
+    def take_back(self, loan: ConnLoan) -> None:
         """Into the idle list, or out of the pool. Raises NotInHand. The turn stays as it is. Upstream: putConn."""
-        # No hook, no mark: one look under the lock is all.
-        if not len(self._hooks):
+        if len(self._hooks):
+            self._list_or_remove(loan.conn, self._register.end_loan(loan))
+            return
+        # No hook: one look under the lock is all.
+        with self._register.lock:
+            was_out = self._register.end_loan_locked(loan)
+            reason = self._register.list_locked(loan.conn)
+        if reason or self._teller is not None:
+            self._end(loan.conn, was_out, reason)
+
+    def _list_or_remove(self, conn: PooledConn, was_out: bool) -> None:
+        """What the hooks say, then the list."""
+        reason = self._reason_to_remove(conn)
+        if not reason:
             with self._register.lock:
-                self._register.take_back_locked(conn)
                 reason = self._register.list_locked(conn)
-        else:
-            self._register.take_back(conn)
-            reason = self._reason_to_remove(conn)
-            if not reason:
-                with self._register.lock:
-                    reason = self._register.list_locked(conn)
+        self._end(conn, was_out, reason)
+
+    def _end(self, conn: PooledConn, was_out: bool, reason: str) -> None:
+        if self._teller is not None and was_out:
+            self._teller.given_back(not reason)
         if reason:
             self._remover.remove(conn, reason)
 

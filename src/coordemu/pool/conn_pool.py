@@ -7,10 +7,9 @@ closes happen outside of it. The way out and back is `conn_hand_out`, the way ou
 puts the parts together and has what concerns the whole pool.
 
 Thread: any. Upstream: ConnPool (internal/pool/pool.go). What differs: closing wakes who waits, a cap on connections
-holds under a herd, a time-out says why, a second `put` of a connection that nobody holds is refused, and what a faulty
-form did stands in `pool_faults`. Not refused is a stale second `put` of one that somebody else holds by then: a
-hand-out has no ticket of its own yet. Left out: metrics of one kind per call (statistics here are looked at), a pool
-of pipelines' own.
+holds under a herd, a time-out says why, a second `put` is refused whoever has the connection by then (a get returns a
+`ConnLoan`, the ticket of that hand-out, and a put wants it back), and what a faulty
+form did stands in `pool_faults`. Left out: a pool of pipelines' own.
 Bounds: `PoolOptions`; the line of waiting callers has one when max_waiting says so.
 """
 
@@ -22,6 +21,7 @@ from typing import Any
 from coordemu.pool import pool_faults
 from coordemu.pool.conn_dialer import ConnDialer, Dial, Log
 from coordemu.pool.conn_hand_out import HandOut
+from coordemu.pool.conn_loan import ConnLoan
 from coordemu.pool.conn_register import ConnRegister
 from coordemu.pool.conn_remover import ConnRemover
 from coordemu.pool.faulty_turns import make_turns
@@ -33,6 +33,7 @@ from coordemu.pool.pool_errors import (
     PoolDraining,
 )
 from coordemu.pool.pool_hooks import PoolHook, PoolHookManager
+from coordemu.pool.pool_listener import PoolListener, Teller
 from coordemu.pool.pool_options import PoolOptions
 from coordemu.pool.pool_snapshot import PoolSnapshot, snapshot_of
 from coordemu.pool.pooled_conn import Place, PooledConn
@@ -55,6 +56,7 @@ class ConnPool:
     initialize: the handshake, called with a connection that was never used; raising closes it.
     health_check: called with the resource of an idle connection that is about to be handed out; False closes it.
     on_pressure: told with (waiting, max_waiting) when the line grows to the mark, and when it has fallen below.
+    listener: told of each event as it happens (`pool_listener`).
     faults: names of `POOL_FAULTS`; UnknownPoolFault for another.
     """
 
@@ -69,11 +71,13 @@ class ConnPool:
         health_check: Callable[[Any], bool] | None = None,
         on_pressure: Pressure | None = None,
         log: Log = _no_log,
+        listener: PoolListener | None = None,
     ) -> None:
         self.rt = rt
         self.name = name
         self.options = options = options or PoolOptions()
         self.hooks = PoolHookManager(rt, name)
+        self._teller = teller = Teller(listener, log, name) if listener is not None else None
         self._faults = chosen = pool_faults.check_pool_faults(faults)
         self._phase = rt.cell(OPEN, f"{name} phase")
         self.lifetime = PoolContext(rt, name=f"{name} lifetime")
@@ -83,19 +87,19 @@ class ConnPool:
             self._turn_holders,
         )  # fmt: skip
         self.dialer = ConnDialer(rt, dial, options, self.lifetime, name, log, chosen)
-        self.remover = ConnRemover(rt, self.register, self.hooks, name, log, chosen)
-        self.dials = QueuedDials(rt, self.register, self.turns, self.dialer, options, self.remover, log, chosen)
+        self.remover = ConnRemover(rt, self.register, self.hooks, name, log, chosen, teller)
+        self.dials = QueuedDials(rt, self.register, self.turns, self.dialer, options, self.remover, log, chosen, teller)
         self.remover.refill = self.dials.check_min_idle
         self._hand_out = HandOut(
             rt, options, self.register, self.turns, self.dials, self.remover, self.hooks, initialize, health_check, log,
-            chosen,
+            chosen, teller,
         )  # fmt: skip
         self.dials.check_min_idle()
 
     # -- get
 
-    def get(self, ctx: PoolContext | None = None) -> PooledConn:
-        """A connection, IN_USE, for the caller alone until it is put or removed.
+    def get(self, ctx: PoolContext | None = None) -> ConnLoan:
+        """A connection, IN_USE, for the caller alone until its loan is put or removed.
 
         ctx: the caller's own deadline and way to cancel; the pool's time-out bounds the wait for a turn besides.
         Raises PoolTimeout, PoolOverloaded, PoolClosed, PoolDraining, PoolExhausted, Cancelled, DeadlineExceeded,
@@ -110,24 +114,34 @@ class ConnPool:
 
     # -- put and remove
 
-    def put(self, conn: PooledConn) -> None:
+    def put(self, loan: ConnLoan) -> None:
         """Give a connection back, to be used again. It is closed instead when a hook, its mark or the pool's size says
         so.
 
-        Raises NotInHand, and changes nothing, when no caller has it. Thread: any. Never blocks, but for hooks and a
+        Raises NotInHand, and changes nothing, when the loan has ended. Thread: any. Never blocks, but for hooks and a
         close. Upstream: Put.
         """
-        self._hand_out.take_back(conn)
+        try:
+            self._hand_out.take_back(loan)
+        except NotInHand:
+            self.remover.count("conflicts")
+            raise
         self.turns.release()
 
-    def remove(self, conn: PooledConn, reason: str = "removed") -> None:
+    def remove(self, loan: ConnLoan, reason: str = "removed") -> None:
         """Give a connection back, to be closed (it failed, or nobody can tell what state it is in).
 
-        Raises NotInHand, and changes nothing, when no caller has it. Thread: any. Upstream: Remove.
+        Raises NotInHand, and changes nothing, when the loan has ended. Thread: any. Upstream: Remove.
         """
-        self.register.take_back(conn)
         try:
-            self.remover.remove(conn, reason)
+            was_out = self.register.end_loan(loan)
+        except NotInHand:
+            self.remover.count("conflicts")
+            raise
+        if self._teller is not None and was_out:
+            self._teller.given_back(False)
+        try:
+            self.remover.remove(loan.conn, reason)
         finally:
             self.turns.release()
 
@@ -149,6 +163,7 @@ class ConnPool:
         conn = self.dials.new_conn(ctx, False, Place.HAND_OVER)
         if not self.register.hand_out(conn):
             self._hand_out.fail_hand_over(conn)
+        self._hand_out.tell_used()
         self._hand_out.initialize_conn(conn)
         return conn
 
@@ -211,6 +226,8 @@ class ConnPool:
             try:
                 if not self.register.borrow(conn):
                     continue
+                if self._teller is not None:
+                    self._teller.taken()
                 failed = True
                 try:
                     visit(conn)
@@ -218,7 +235,9 @@ class ConnPool:
                 finally:
                     if failed:
                         conn.close_on_put = "drain_error"
-                    reason = self.register.end_borrow(conn)
+                    was_out, reason = self.register.end_borrow(conn)
+                    if self._teller is not None and was_out:
+                        self._teller.given_back(not reason)
                     if reason:
                         self.remover.remove(conn, reason)
                 shown += 1
@@ -304,8 +323,9 @@ class ConnPool:
         return snapshot_of(self.name, self.phase, self.register, self.turns, self.dials)
 
     def statistics(self) -> dict[str, int]:
-        """hits, misses, timeouts, stale (all removals), refused; wait_count and wait_ns; pending (callers without a
-        connection yet); total, idle, in_use, unusable, dialing; and what turns and dials count. Thread: any."""
+        """hits, misses, timeouts, stale (all removals), refused, conflicts (states and hands that should not be);
+        wait_count and wait_ns; pending (callers without a connection yet); total, idle, in_use, unusable, dialing; and
+        what turns and dials count. Thread: any."""
         turns, snapshot = self.turns.statistics(), self.snapshot()
         occupancy = snapshot.occupancy
         return {

@@ -17,6 +17,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from coordemu.pool import pool_faults
+from coordemu.pool.conn_loan import ConnLoan
 from coordemu.pool.idle_list import IdleList
 from coordemu.pool.pool_conn_state import PoolConnState
 from coordemu.pool.pool_errors import NotInHand, Occupancy, PoolClosed, PoolExhausted
@@ -69,11 +70,15 @@ class ConnRegister:
                 f"{self.name}: {cap} connections are open, as many as may be: {self.occupancy_locked(0)}"
             )
 
-    def enter(self, resource: Any, poolable: bool, place: Place, warm_up: bool = False) -> PooledConn | None:
+    def enter(
+        self, resource: Any, poolable: bool, place: Place, warm_up: bool = False, dial_ns: int = 0
+    ) -> PooledConn | None:
         """After a dial that succeeded: the connection, CREATED; None: the pool was closed, the resource is the
         caller's.
 
-        poolable: whether it may be pooled if there is room. Raises PoolExhausted (under a fault only). Takes the lock.
+        poolable: whether it may be pooled if there is room.  dial_ns: how long the dial took.
+
+        Raises PoolExhausted (under a fault only). Takes the lock.
         """
         with self.lock:
             self.dialing -= 1
@@ -86,6 +91,7 @@ class ConnRegister:
             pooled = poolable and self.num_pooled < self._options.pool_size
             expires_ns = self._options.expires_ns(self._rt.now_ns(), self._rt.random)
             conn = PooledConn(self._rt, self._next_id, resource, self.name, pooled, expires_ns, self._faults)
+            conn.dial_ns = dial_ns
             self._next_id += 1
             self.num_pooled += pooled
             self.conns[conn.conn_id] = conn
@@ -142,23 +148,36 @@ class ConnRegister:
             self._borrow_waits.append(event)
             return None, event
 
-    def take_back(self, conn: PooledConn) -> None:
-        """A caller gives it back: from its hand into the pool's. Raises NotInHand, and changes nothing, when it is not
-        in a caller's hand. Takes the lock."""
-        with self.lock:
-            self.take_back_locked(conn)
+    def end_loan(self, loan: ConnLoan) -> bool:
+        """A caller gives a connection back: from its hand into the pool's. False: it was crossed out meanwhile.
 
-    def take_back_locked(self, conn: PooledConn) -> None:
-        """As `take_back`, under the lock."""
-        if conn.place is Place.GONE and conn.holder is not None:
-            conn.holder = None
-            return
-        if conn.place is not Place.HAND:
-            if pool_faults.DOUBLE_PUT in self._faults:
-                return
-            raise NotInHand(f"{conn.name} is given back, but it is {conn.place.value}")
-        conn.place = Place.HAND_OVER
+        Raises NotInHand, and changes nothing, when the loan has ended: the connection may be in another's hand by then.
+        Takes the lock.
+        """
+        with self.lock:
+            return self.end_loan_locked(loan)
+
+    def end_loan_locked(self, loan: ConnLoan) -> bool:
+        """As `end_loan`, under the lock."""
+        conn = loan.conn
+        if conn.loan is not loan and not self._let_through(conn):
+            raise NotInHand(f"{conn.name} is given back for a second time; it is {conn.place.value} by now")
+        conn.loan = None
+        return self.take_back_locked(conn)
+
+    def _let_through(self, conn: PooledConn) -> bool:
+        """Faulty forms of the check: none at all, or a look at whether anybody has it."""
+        if pool_faults.STALE_PUT in self._faults and conn.loan is not None:
+            return True
+        return pool_faults.DOUBLE_PUT in self._faults
+
+    def take_back_locked(self, conn: PooledConn) -> bool:
+        """What is in a hand is in the pool's again; False: it was crossed out meanwhile. Under the lock."""
         conn.holder = None
+        if conn.place is not Place.HAND:
+            return False
+        conn.place = Place.HAND_OVER
+        return True
 
     def list_locked(self, conn: PooledConn) -> str:
         """Into the idle list, released. Otherwise why it cannot be: its mark, "closed", "unpooled", "evicted",
@@ -203,6 +222,7 @@ class ConnRegister:
         if conn.pooled:
             self.num_pooled -= 1
         del self.conns[conn.conn_id]
+        conn.left_from = conn.place
         conn.place = Place.GONE
         return True
 
@@ -231,18 +251,20 @@ class ConnRegister:
             self.borrowed += 1
             return True
 
-    def end_borrow(self, conn: PooledConn) -> str:
-        """It comes back; whoever waits for that looks again. As `list_locked`. Takes the lock."""
+    def end_borrow(self, conn: PooledConn) -> tuple[bool, str]:
+        """It comes back; whoever waits for that looks again. Whether it had not been crossed out meanwhile; and as
+        `list_locked`. Takes the lock."""
         with self.lock:
             self.borrowed -= 1
             conn.holder = None
-            if conn.place is not Place.GONE:
+            still = conn.place is not Place.GONE
+            if still:
                 conn.place = Place.HAND_OVER
             reason = self.list_locked(conn)
             waits, self._borrow_waits = self._borrow_waits, []
         for event in waits:
             event.set()
-        return reason
+        return still, reason
 
     # -- looks
 

@@ -16,10 +16,11 @@ from coordemu.pool import pool_faults
 from coordemu.pool.conn_dialer import Log
 from coordemu.pool.conn_register import ConnRegister
 from coordemu.pool.pool_hooks import PoolHookManager
+from coordemu.pool.pool_listener import Teller
 from coordemu.pool.pooled_conn import PooledConn
 from coordemu.runtime.base import Runtime
 
-COUNTED = ("misses", "timeouts", "stale", "refused", "closes_failed", "hook_errors")
+COUNTED = ("misses", "timeouts", "stale", "refused", "closes_failed", "hook_errors", "conflicts")
 
 
 class ConnRemover:
@@ -33,6 +34,7 @@ class ConnRemover:
         name: str,
         log: Log,
         faults: AbstractSet[str],
+        teller: Teller | None = None,
     ) -> None:
         self.name = name
         self.refill: Callable[[], None] = lambda: None
@@ -40,6 +42,7 @@ class ConnRemover:
         self._hooks = hooks
         self._log = log
         self._faults = faults
+        self._teller = teller
         self._lock = rt.lock(f"{name} counts")
         self._counts = dict.fromkeys(COUNTED, 0)
         self._by_reason: dict[str, int] = {}
@@ -59,6 +62,9 @@ class ConnRemover:
         with self._lock:
             self._counts["stale"] += 1
             self._by_reason[reason] = self._by_reason.get(reason, 0) + 1
+            self._counts["conflicts"] += reason == "bad_state"
+        if self._teller is not None:
+            self._teller.removed(conn, reason)
         if pool_faults.EVICTION_SKIPS_HOOK not in self._faults or reason not in ("evicted", "stale"):
             conn.removals_told += 1
             for error in self._hooks.on_remove(conn, reason):
@@ -92,7 +98,8 @@ class ConnRemover:
             self._counts[what] += 1
 
     def counts(self) -> dict[str, int]:
-        """COUNTED, since the start; stale: all removals. Thread: any."""
+        """COUNTED, since the start; stale: all removals; conflicts: states and hands that should not have been. Thread:
+        any."""
         with self._lock:
             return dict(self._counts)
 

@@ -6,11 +6,12 @@ the old one, and gives the connection back. Callers meanwhile pass it over.
 
 The order is what matters. The connection is claimed before a worker can know of it; the mark is cleared before the one
 move that makes it IDLE, and that move is a compare-and-swap; one that cannot be moved is removed from where it is,
-never made IDLE first.
+never made IDLE first. From the announcement on a marked connection's callers have more time for their replies
+(`RelaxedTimeout`): a server that is about to move is slow.
 
 Thread: hooks the caller's, the rest on `BackgroundWorkers`. Upstream: maintnotifications' pool hook and handoff worker,
-which queues before it claims, stores IDLE twice, and stores it before a removal. Left out: relaxed time-outs, its
-breaker (the resilience layer has one). Bounds: those of the workers.
+which queues before it claims, stores IDLE twice, and stores it before a removal. Left out: its breaker
+(the resilience layer has one). Bounds: those of the workers.
 """
 
 from __future__ import annotations
@@ -37,16 +38,19 @@ REMOVE_IT = PutVerdict(False, True)
 @dataclass(frozen=True, slots=True)
 class HandoffOptions:
     """timeout_ms: of one dial, 1 or more.  retries: attempts, 1 or more.  retry_delay_ms: 0 or more.  workers: tasks at
-    once, 0: by the pool's size.  max_queued: 0: by the workers. Raises ValueError outside the bounds."""
+    once, 0: by the pool's size.  max_queued: 0: by the workers.  relaxed_timeout_ms: for replies from the announcement
+    on until the connection has moved, 0: as ever. Raises ValueError outside the bounds."""
 
     timeout_ms: int = 15_000
     retries: int = 3
     retry_delay_ms: int = 500
     workers: int = 0
     max_queued: int = 0
+    relaxed_timeout_ms: int = 10_000
 
     def __post_init__(self) -> None:
-        if min(self.timeout_ms, self.retries) < 1 or min(self.retry_delay_ms, self.workers, self.max_queued) < 0:
+        least = min(self.retry_delay_ms, self.workers, self.max_queued, self.relaxed_timeout_ms)
+        if min(self.timeout_ms, self.retries) < 1 or least < 0:
             raise ValueError(f"{self} is out of bounds")
 
 
@@ -85,8 +89,16 @@ class HandoffHook(PlainHook):
             conns = list(register.conns.values())
         marked = [conn for conn in conns if conn.handoff.set(endpoint, sequence)]
         for conn in marked:
+            self._relax(conn)
             self._begin_with(conn)
         return len(marked)
+
+    def _relax(self, conn: PooledConn) -> None:
+        options = self.options
+        if options.relaxed_timeout_ms:
+            # As long as all attempts can take, and once more: it may be in use for a while before they begin.
+            lasts_ms = (options.timeout_ms + options.retry_delay_ms) * (options.retries + 1)
+            conn.relaxed.relax(options.relaxed_timeout_ms * NS_PER_MS, lasts_ms * NS_PER_MS)
 
     def _begin_with(self, conn: PooledConn) -> None:
         """An idle one now, and one whose put has asked the hooks already. The others come by their put."""
@@ -136,7 +148,8 @@ class HandoffHook(PlainHook):
             self._give_up(conn)
             return
         conn.swap_resource(resource).close()
-        conn.handoff.clear(mark)
+        if conn.handoff.clear(mark):
+            conn.relaxed.clear()
         conn.give_back()
 
     def _dial(self, mark: HandoffMark) -> Any:

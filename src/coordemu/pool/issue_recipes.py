@@ -74,7 +74,7 @@ def _visit(pool: ConnPool, hands: Hands, name: str) -> bool:
         conn = pool.get()
     except (PoolExhausted, PoolTimeout):
         return False
-    hands.use(name, conn)
+    hands.use(name, conn.conn)
     pool.put(conn)
     return True
 
@@ -95,9 +95,10 @@ def race_for_one(rt: Runtime, faults: frozenset[str]) -> None:
     """One connection is idle, and no more may be open; two callers and a worker want it at once."""
     pool = _pool(rt, faults, max_active_conns=1)
     hands, crew = Hands(rt), Crew(rt)
-    only = pool.get()
+    lent = pool.get()
+    only = lent.conn
     hands.use("the first", only)
-    pool.put(only)
+    pool.put(lent)
     _settle(pool, crew)
     had: list[str] = []
 
@@ -131,7 +132,7 @@ def exhaustion(rt: Runtime, faults: frozenset[str]) -> None:
         except (Cancelled, PoolTimeout):
             return
         served.append(number)
-        hands.use(f"caller {number}", conn)
+        hands.use(f"caller {number}", conn.conn)
         pool.put(conn)
 
     def parked(count: int) -> None:
@@ -152,7 +153,8 @@ def exhaustion(rt: Runtime, faults: frozenset[str]) -> None:
 def stuck_unusable(rt: Runtime, faults: frozenset[str]) -> None:
     """A worker that waits for a connection is cancelled while its holder gives it back and another caller comes."""
     pool = _pool(rt, faults, pool_size=1)
-    only = pool.get()
+    lent = pool.get()
+    only = lent.conn
     hands, crew, ctx = Hands(rt), Crew(rt), PoolContext(rt)
 
     def worker() -> None:
@@ -165,12 +167,12 @@ def stuck_unusable(rt: Runtime, faults: frozenset[str]) -> None:
         only.give_back()
 
     crew.add("worker", worker)
-    crew.add("holder", lambda: pool.put(only))
+    crew.add("holder", lambda: pool.put(lent))
     crew.add("canceller", ctx.cancel)
     crew.add("caller", lambda: _visit(pool, hands, "the caller"))
     _watch(pool, crew)
     last = pool.get()
-    demand("Q5", last is only, f"{only.name} is open and nobody's, and a caller was given {last.name}")
+    demand("Q5", last.conn is only, f"{only.name} is open and nobody's, and a caller was given {last.name}")
     pool.put(last)
     _settle(pool, crew)
 
@@ -203,7 +205,7 @@ def herd_on_empty(rt: Runtime, faults: frozenset[str]) -> None:
         except (PoolExhausted, PoolTimeout, Cancelled, ConnectionError) as error:
             outcomes.append(type(error).__name__)
             return
-        hands.use(name, conn)
+        hands.use(name, conn.conn)
         pool.put(conn)
         outcomes.append("served")
 
@@ -228,9 +230,10 @@ def reuse_in_bursts(rt: Runtime, faults: frozenset[str]) -> None:
 
     pool = _pool(rt, faults, dial, max_idle_conns=2)
     hands = Hands(rt)
-    first = [pool.get(), pool.get()]
-    for conn in first:
-        pool.put(conn)
+    loans = [pool.get(), pool.get()]
+    for loan in loans:
+        pool.put(loan)
+    second = loans[1].conn
     _settle(pool, Crew(rt))
 
     def burst(callers: int, extra_dials: int, beside: str = "", what: Callable[[], object] | None = None) -> None:
@@ -248,9 +251,9 @@ def reuse_in_bursts(rt: Runtime, faults: frozenset[str]) -> None:
                 check_removed(conn)
 
     def work() -> None:
-        if first[1].claim("handoff", (_S.IDLE,)):
-            hands.use("the worker", first[1], _S.UNUSABLE)
-            first[1].give_back()
+        if second.claim("handoff", (_S.IDLE,)):
+            hands.use("the worker", second, _S.UNUSABLE)
+            second.give_back()
 
     burst(3, 0)
     burst(2, 1, "worker", work)

@@ -4,7 +4,7 @@ Role: what `ConnPool.get` and its kin raise. All are `PoolError`s, so that a cal
 commands. A pool time-out carries the counts that explain it, as plain attributes and in its text.
 
 Thread: plain values, any. Upstream: internal/pool/pool.go (ErrClosed, ErrPoolExhausted, ErrPoolTimeout), conn_state.go
-(ErrInvalidStateTransition, ErrStateMachineClosed), want_conn.go. Left out: BadConnError (the sticky pool's).
+(ErrInvalidStateTransition, ErrStateMachineClosed), want_conn.go. Left out: nothing.
 """
 
 from __future__ import annotations
@@ -37,11 +37,19 @@ class HookRefused(PoolError):
 
 
 class NotInHand(PoolError):
-    """A connection was given back by somebody who does not hold it: twice, or never taken. Upstream: pools it as is."""
+    """A connection was given back by somebody who does not hold it any more. Upstream: pools it as it is."""
 
 
 class ConnUnusable(PoolError):
     """The connection was taken by a worker before its caller could have it. Upstream: "connection is not usable"."""
+
+
+class BadConn(PoolError):
+    """The one connection that several commands share has failed; it takes a reset. Upstream: BadConnError."""
+
+
+class NoSlotMap(PoolError):
+    """Somebody else asks the nodes for the first slot map, and has no answer in time. Upstream: none."""
 
 
 class Cancelled(PoolError):

@@ -40,6 +40,7 @@ TEARDOWN_SKIPPED = "teardown-skipped"
 ONE_DIAL_TIMEOUT = "one-dial-timeout"
 WARM_UP_COUNTS_EARLY = "warm-up-counts-early"
 DOUBLE_PUT = "double-put"
+STALE_PUT = "stale-put"
 HANDOFF_ROLLBACK = "handoff-rollback"
 FAILED_HANDOFF_IDLE = "failed-handoff-idle"
 
@@ -87,6 +88,8 @@ POOL_FAULTS: Mapping[str, str] = MappingProxyType({
     WARM_UP_COUNTS_EARLY: "(section 2): a warm-up counts its connection as idle before it has dialed it.",
     DOUBLE_PUT: "(section 2): a second put of the same connection lists it again, and gives a turn back that was not "
     "taken.",
+    STALE_PUT: "(section 2): a hand-out has no ticket; a second put of a connection that somebody else has by then "
+    "takes it from that one.",
     HANDOFF_ROLLBACK: "[6] (#3872): taking back a mark that could not be queued is a plain store; it overwrites the "
     "clear of a worker that is done, and the connection is refused for ever.",
     FAILED_HANDOFF_IDLE: "(sections 2 and 5): a handoff that failed makes the connection IDLE before it removes it; a "

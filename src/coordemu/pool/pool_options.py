@@ -29,6 +29,7 @@ class PoolOptions:
     min_idle_conns: kept ready by warm-ups; at most pool_size.  max_idle_conns: kept at most; 0: no bound.
     max_active_conns: connections open at most, dials counted; 0: no bound. Beyond: PoolExhausted, at once.
     max_concurrent_dials: 0: pool_size; at most pool_size.
+    health_check_after_ms: a connection that was handed out less long ago is not checked again; 0: each is, every time.
     conn_max_idle_time_ms: 0: off.  conn_max_lifetime_ms: 0: off.  conn_max_lifetime_jitter_ms: to either side, at most
     the lifetime.
     dial_timeout_ms: of one attempt; 0: none.  dialer_retries: attempts per dial, 1 or more.
@@ -48,6 +49,7 @@ class PoolOptions:
     max_idle_conns: int = 0
     max_active_conns: int = 0
     max_concurrent_dials: int = 0
+    health_check_after_ms: int = 0
     conn_max_idle_time_ms: int = 30 * MINUTE_MS
     conn_max_lifetime_ms: int = 0
     conn_max_lifetime_jitter_ms: int = 0

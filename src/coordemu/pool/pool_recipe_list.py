@@ -10,16 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from coordemu.pool.cluster_recipes import CLUSTER_RECIPES
 from coordemu.pool.issue_recipes import ISSUE_RECIPES
 from coordemu.pool.machine_recipes import MACHINE_RECIPES
 from coordemu.pool.pool_recipes import POOL_PROPER_RECIPES
+from coordemu.pool.put_recipes import PUT_RECIPES
 from coordemu.pool.recipe_base import PoolRecipe
 from coordemu.pool.turn_recipes import TURN_RECIPES
 from coordemu.pool.worker_recipes import WORKER_RECIPES
 
 POOL_RECIPES: Mapping[str, PoolRecipe] = MappingProxyType({
     recipe.name: recipe
-    for recipe in (*MACHINE_RECIPES, *TURN_RECIPES, *POOL_PROPER_RECIPES, *WORKER_RECIPES, *ISSUE_RECIPES)
+    for recipe in (
+        *MACHINE_RECIPES, *TURN_RECIPES, *POOL_PROPER_RECIPES, *PUT_RECIPES, *WORKER_RECIPES, *CLUSTER_RECIPES,
+        *ISSUE_RECIPES,
+    )
 })  # fmt: skip
 
 # (recipe, fault), for each fault that a recipe shows.

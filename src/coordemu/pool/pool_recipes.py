@@ -13,6 +13,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from coordemu.pool import pool_faults
+from coordemu.pool.conn_loan import ConnLoan
 from coordemu.pool.conn_pool import ConnPool
 from coordemu.pool.invariants import check_invariants, check_removed, demand
 from coordemu.pool.pool_conn_state import PoolConnState, StateMachineClosed
@@ -22,12 +23,10 @@ from coordemu.pool.pool_errors import (
     ConnUnusable,
     DeadlineExceeded,
     HookRefused,
-    NotInHand,
     PoolClosed,
     PoolExhausted,
     PoolTimeout,
-    TurnsOverfull,
-)
+)  # fmt: skip
 from coordemu.pool.pool_hooks import PlainHook
 from coordemu.pool.pooled_conn import PooledConn
 from coordemu.pool.recipe_base import Crew, PoolRecipe, RecipeWire, recipe_options, recipe_pool, slow_dial
@@ -116,13 +115,13 @@ def last_try(rt: Runtime, faults: frozenset[str]) -> None:
     _settle(pool, Crew(rt))
     pool.put(one)
     pool.put(other)
-    other.claim("handoff", (_S.IDLE,))
+    other.conn.claim("handoff", (_S.IDLE,))
     conn = pool.get()
     _settle(pool, Crew(rt))
     check_invariants(pool)
-    demand("Q3", conn is one, f"{conn.name} was dialed, and {one.name} could be had")
+    demand("Q3", conn.conn is one.conn, f"{conn.name} was dialed, and {one.name} could be had")
     pool.put(conn)
-    other.give_back()
+    other.conn.give_back()
     check_invariants(pool)
 
 
@@ -179,7 +178,7 @@ def close_vs_parked(rt: Runtime, faults: frozenset[str]) -> None:
     crew.add("closer", closer)
     crew.join()
     pool.put(conn)
-    check_removed(conn)
+    check_removed(conn.conn)
     demand("S1", pool.turns.held == 0, f"{pool.turns.held} turns are held in a closed pool")
 
 
@@ -193,7 +192,7 @@ def retire_vs_put(rt: Runtime, faults: frozenset[str]) -> None:
     crew.join()
     _settle(pool, crew)
     check_invariants(pool)
-    check_removed(conn)
+    check_removed(conn.conn)
 
 
 def eviction(rt: Runtime, faults: frozenset[str]) -> None:
@@ -208,7 +207,7 @@ def eviction(rt: Runtime, faults: frozenset[str]) -> None:
     check_invariants(pool)
     for conn in conns:
         if conn.conn_id not in pool.register.conns:
-            check_removed(conn)
+            check_removed(conn.conn)
 
 
 def failed_handshake(rt: Runtime, faults: frozenset[str]) -> None:
@@ -257,23 +256,6 @@ def warm_up(rt: Runtime, faults: frozenset[str]) -> None:
     check_invariants(pool)
 
 
-def two_puts(rt: Runtime, faults: frozenset[str]) -> None:
-    """One connection is given back twice, by two tasks."""
-    pool = recipe_pool(rt, faults)
-    conn = pool.get()
-    _settle(pool, Crew(rt))
-    crew = Crew(rt)
-
-    def putter() -> None:
-        with suppress(NotInHand, TurnsOverfull):
-            pool.put(conn)
-
-    crew.add("one", putter)
-    crew.add("other", putter)
-    crew.join()
-    check_invariants(pool)
-
-
 def reauth_of_a_fresh_one(rt: Runtime, faults: frozenset[str]) -> None:
     """A worker waits for a fresh connection to be IDLE while its first caller does the handshake."""
     crew = Crew(rt)
@@ -308,13 +290,13 @@ def churn(rt: Runtime, faults: frozenset[str]) -> None:
     crew = Crew(rt)
     busy: dict[int, str] = {}
 
-    def use(name: str, conn: PooledConn) -> None:
+    def use(name: str, conn: ConnLoan) -> None:
         demand("S2", conn.conn_id not in busy, f"{conn.name} has two owners: {name} and {busy.get(conn.conn_id)}")
         busy[conn.conn_id] = name
         rt.sleep_ns(0)
         del busy[conn.conn_id]
 
-    def take() -> PooledConn | None:
+    def take() -> ConnLoan | None:
         try:
             return pool.get()
         except PoolTimeout:
@@ -331,7 +313,7 @@ def churn(rt: Runtime, faults: frozenset[str]) -> None:
         if (conn := take()) is not None:
             use("breaker", conn)
             pool.remove(conn, "broken")
-            check_removed(conn)
+            check_removed(conn.conn)
 
     def hurried() -> None:
         try:
@@ -362,7 +344,6 @@ POOL_PROPER_RECIPES = (
     PoolRecipe("failed-handshake", "a handshake fails", (pool_faults.TEARDOWN_SKIPPED,), failed_handshake),
     PoolRecipe("slow-address", "every attempt takes too long", (pool_faults.ONE_DIAL_TIMEOUT,), slow_address),
     PoolRecipe("warm-up", "two are dialed in advance", (pool_faults.WARM_UP_COUNTS_EARLY,), warm_up),
-    PoolRecipe("two-puts", "one is given back twice", (pool_faults.DOUBLE_PUT,), two_puts),
     PoolRecipe(
         "reauth-of-a-fresh-one", "a worker waits for a new one", (pool_faults.INIT_WINDOW,), reauth_of_a_fresh_one
     ),

@@ -1,9 +1,9 @@
 """PooledConn: one connection of a pool: what the dialer returned, its state machine, and where it is.
 
-Role: what `ConnPool.get` hands out. The pool keeps its place (`Place`) under its own lock; callers and workers move its
-state through the machine. A worker's hook that takes it says so (`claim`), and the pool, which finds it UNUSABLE at its
-put, knows whose it is and lists it at the far end without a word; a state that nobody owns up to is a fault and is
-said.
+Role: what a pool is made of; a caller has it by a `ConnLoan`. The pool keeps its place (`Place`) under its own lock;
+callers and workers move its state through the machine. A worker's hook that takes it says so (`claim`), and the pool,
+which finds it UNUSABLE at its put, knows whose it is and lists it at the far end without a word; a state that nobody
+owns up to is a fault and is said.
 
 Thread: any. Upstream: Conn (internal/pool/conn.go). Left out: deadlines and buffers of the socket (they are the dialed
 object's).
@@ -17,10 +17,12 @@ from enum import Enum
 from typing import Any, Protocol
 
 from coordemu.pool import pool_faults
+from coordemu.pool.conn_loan import ConnLoan
 from coordemu.pool.conn_state_machine import States
 from coordemu.pool.faulty_state_machine import make_state_machine
 from coordemu.pool.handoff_record import HandoffRecord
 from coordemu.pool.pool_conn_state import InvalidStateTransition, PoolConnState
+from coordemu.pool.relaxed_timeout import RelaxedTimeout
 from coordemu.runtime.base import Runtime, Task
 
 CLAIMABLE: States = (PoolConnState.IN_USE, PoolConnState.IDLE, PoolConnState.CREATED)
@@ -78,9 +80,14 @@ class PooledConn:
         self.pooled = pooled
         self.created_ns = self.used_ns = rt.now_ns()
         self.expires_ns = expires_ns
+        self.dial_ns = 0
         self.close_on_put = ""
         self.place = Place.HAND_OVER
+        # Where it was when it was crossed out.
+        self.left_from = Place.HAND_OVER
         self.holder: Task | None = None
+        # The one that its caller has; None while no caller has it.
+        self.loan: ConnLoan | None = None
         self.owned_by = ""
         self.claimed = False
         self.closes = 0
@@ -90,6 +97,7 @@ class PooledConn:
         self._torn_down = False
         self._resource_lock = rt.lock(f"{self.name} resource")
         self.handoff = HandoffRecord(rt, self.name, faults)
+        self.relaxed = RelaxedTimeout(rt, self.name)
 
     @property
     def state(self) -> PoolConnState:

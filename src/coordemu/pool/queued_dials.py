@@ -24,6 +24,7 @@ from coordemu.pool.conn_register import ConnRegister
 from coordemu.pool.conn_remover import ConnRemover
 from coordemu.pool.pool_context import PoolContext
 from coordemu.pool.pool_errors import Cancelled, PoolClosed, PoolExhausted
+from coordemu.pool.pool_listener import IDLE, Teller
 from coordemu.pool.pool_options import PoolOptions
 from coordemu.pool.pooled_conn import Place, PooledConn
 from coordemu.pool.turns import Turns
@@ -52,6 +53,7 @@ class QueuedDials:
         remover: ConnRemover,
         log: Log,
         faults: AbstractSet[str],
+        teller: Teller | None = None,
     ) -> None:
         self.name = register.name
         self.wants = WantConnQueue(rt, self.name)
@@ -64,6 +66,7 @@ class QueuedDials:
         self._remover = remover
         self._log = log
         self._faults = faults
+        self._teller = teller
         self._lock = rt.lock(f"{self.name} warm-ups")
         self._warm_checking = False
         self._warm_again = False
@@ -77,19 +80,23 @@ class QueuedDials:
         return self._dial_reserved(ctx, poolable, place, False)
 
     def _dial_reserved(self, ctx: PoolContext | None, poolable: bool, place: Place, warm_up: bool) -> PooledConn:
+        began_ns = self._rt.now_ns()
         try:
             resource = self._dialer.dial(ctx)
         except BaseException:
             self._register.dial_failed(warm_up)
             raise
+        dial_ns = self._rt.now_ns() - began_ns
         try:
-            conn = self._register.enter(resource, poolable, place, warm_up)
+            conn = self._register.enter(resource, poolable, place, warm_up, dial_ns)
         except PoolExhausted:
             resource.close()
             raise
         if conn is None:
             resource.close()
             raise PoolClosed(f"{self.name} was closed during a dial")
+        if self._teller is not None and place is Place.IDLE_LIST:
+            self._teller.tell("counted", IDLE, 1)
         return conn
 
     # -- a dial in a task of its own, with a caller who waits
@@ -164,6 +171,8 @@ class QueuedDials:
             reason = self._register.list_locked(conn)
         if reason:
             self._remover.remove(conn, reason)
+        elif self._teller is not None:
+            self._teller.tell("counted", IDLE, 1)
         return False
 
     def close(self) -> None:

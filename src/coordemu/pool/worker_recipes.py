@@ -83,11 +83,11 @@ def _get_and_put(rt: Runtime, faults: frozenset[str], fails: bool) -> None:
     crew.until(lambda: not hook.workers.busy and not pool.dials.slots.held, "the workers to end")
     check_invariants(pool)
     if fails:
-        check_removed(first)
+        check_removed(first.conn)
     else:
         resource = first.resource
         demand("Q5", isinstance(resource, NewWire), f"{first.name} was marked, and has {type(resource).__name__}")
-        demand("Q5", first.handoff.mark is None, f"{first.name} was moved, and is still marked")
+        demand("Q5", first.conn.handoff.mark is None, f"{first.name} was moved, and is still marked")
 
 
 def handoff_vs_callers(rt: Runtime, faults: frozenset[str]) -> None:
