@@ -34,7 +34,10 @@ from coordemu.report.console import output, progress
 from coordemu.shards.shard_errors import ShardError
 
 SCHEMA_VERSION = 1
-NAMES = ("drain", "pending", "replies", "pool", "pool_client", "commands", "seam", "many_nodes", "explore")
+NAMES = (
+    *("drain", "pending", "replies", "pool", "pool_client", "commands", "seam", "many_nodes"),
+    *("resilience", "explore"),
+)
 
 
 def benchmark(name: str) -> Callable[[Effort, Progress], Report]:

@@ -19,12 +19,22 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("coord", "shards", "pool", "resilience", "explore"),
     ("lab",),
     ("report",),
-    ("cli", "cli_options", "cli_explore", "cli_pool", "pytest_plugin", "pytest_interleavings"),
+    (
+        *("cli", "cli_options", "cli_explore", "cli_pool", "cli_config", "cli_backfill"),
+        *("pytest_plugin", "pytest_interleavings"),
+    ),
 )
 NEIGHBOURS = {
     ("cli", "cli_options"),
     ("cli", "cli_explore"),
     ("cli", "cli_pool"),
+    ("cli", "cli_config"),
+    ("cli", "cli_backfill"),
+    ("cli_backfill", "cli_config"),
+    ("cli_backfill", "cli_explore"),
+    ("cli_backfill", "cli_options"),
+    ("cli_config", "cli_options"),
+    ("resilience", "pool"),
     ("cli_explore", "cli_options"),
     ("cli_pool", "cli_explore"),
     ("cli_pool", "cli_options"),

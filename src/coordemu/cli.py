@@ -1,5 +1,5 @@
-"""The command line: ``coordemu run | compare | chain | explore | replay | shrink | pool | policies | scenarios |
-bench``.
+"""The command line: ``coordemu run | compare | chain | explore | replay | shrink | pool | config | policies |
+scenarios | bench``.
 
 Role: options in, reports out. Results go to stdout, progress and complaints to stderr; ``--json -`` prints JSON alone.
 Exit codes: 0 the run's expectation holds, 1 it does not, 2 usage, 3 environment. A run hangs in a child process at
@@ -25,6 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coordemu import __version__
+from coordemu.cli_config import config
 from coordemu.cli_explore import compare_orders, explore, replay, run_order, shrink
 from coordemu.cli_options import (
     SEARCH_FIELDS,
@@ -42,10 +43,11 @@ from coordemu.cli_pool import pool
 from coordemu.coord.resize_policy import POLICIES, ResizePolicy
 from coordemu.coord.shrink_plan import STOP_MODES
 from coordemu.lab.child import RunError, run_in_child
-from coordemu.lab.client_pool_subject import CLIENT_POOL_SCENARIOS
 from coordemu.lab.order_scenario import ORDER_SCENARIOS
+from coordemu.lab.recipe_subject import RecipeSubject
 from coordemu.lab.result import VERDICTS, Result
 from coordemu.lab.scenario import SCENARIOS, Scenario
+from coordemu.lab.subjects import RECIPE_FAMILIES
 from coordemu.lab.thpool_subject import THPOOL_SCENARIOS
 from coordemu.report.chain_report import print_chain
 from coordemu.report.compare_report import print_comparison, refuted, verdict_shares
@@ -272,11 +274,15 @@ def scenarios() -> None:
     for alone in THPOOL_SCENARIOS.values():
         plan = ":".join(map(str, alone.workers))
         orders.add_row(alone.name, escape(f"The thread pool alone. {alone.summary}"), plan, "-", "-")
-    recipes = _listing("of orders, of the client-side pool (explore)", "--fault: what it shows")
-    for recipe in CLIENT_POOL_SCENARIOS.values():
-        recipes.add_row(recipe.name, escape(recipe.summary), ", ".join(recipe.faults) or "-")
-    for table in (runs, orders, recipes):
+    for table in (runs, orders, *map(_recipes, RECIPE_FAMILIES)):
         output().print(table)
+
+
+def _recipes(family: type[RecipeSubject]) -> Table:
+    table = _listing(f"of orders, of {family.BOOK.title} (explore)", "--fault: what it shows")
+    for recipe in family.BOOK.scenarios.values():
+        table.add_row(recipe.name, escape(recipe.summary), ", ".join(recipe.faults) or "-")
+    return table
 
 
 def _listing(title: str, *columns: str) -> Table:
@@ -307,6 +313,7 @@ main.add_command(explore)
 main.add_command(replay)
 main.add_command(shrink)
 main.add_command(pool)
+main.add_command(config)
 
 
 if __name__ == "__main__":

@@ -49,13 +49,13 @@ from coordemu.explore.schedule_file import ScheduleFile
 from coordemu.explore.shrink import Shrunk
 from coordemu.explore.shrink import shrink as shrink_order
 from coordemu.explore.tally import Found
-from coordemu.lab.client_pool_subject import PREFIX, ClientPoolSubject
 from coordemu.lab.order_run import CoordinatorSubject
+from coordemu.lab.recipe_subject import RecipeSubject
 from coordemu.lab.result import VERDICTS, Result
 from coordemu.lab.run import ShardsUnreachable
 from coordemu.lab.scenario import Scenario, ScenarioError
 from coordemu.lab.sim_run import SimRunError, run_in_sim
-from coordemu.lab.subjects import get_order_scenario, subject_from
+from coordemu.lab.subjects import get_order_scenario, recipe_family, subject_from
 from coordemu.lab.thpool_subject import ThpoolSubject
 from coordemu.report.console import output, progress
 from coordemu.report.explore_report import ExploreReport, OrderReport, print_exploration, print_order
@@ -114,7 +114,7 @@ class Exploration:
 
     def __init__(
         self,
-        subject: CoordinatorSubject | ThpoolSubject | ClientPoolSubject,
+        subject: CoordinatorSubject | ThpoolSubject | RecipeSubject,
         search: OrderSearch,
         interrupted: Interrupts,
         save: str | None = None,
@@ -277,8 +277,9 @@ def explore(ctx: click.Context, /, scenario: str, policy: str, seed: int, only: 
     --expect healthy: every order was; another verdict: at least one order had it.
     """
     typed = ctx.get_parameter_source("policy") is ParameterSource.COMMANDLINE
-    if typed and scenario.startswith(PREFIX):
-        raise click.UsageError("--policy has no meaning for a recipe of the client pool")
+    family = recipe_family(scenario)
+    if typed and family is not None:
+        raise click.UsageError(f"--policy has no meaning for a recipe of {family.BOOK.title}")
     subject = make_subject(scenario, make_policy(policy, given), given)
     search = make_search(given, seed, only)
     _check_targets(given)
@@ -429,8 +430,9 @@ def compare_orders(
 
     policies: each with the options that name it.
     """
-    if scenario.startswith(PREFIX):
-        raise click.UsageError(f"{scenario}: policies are of the coordinator; the client pool has none to compare")
+    family = recipe_family(scenario)
+    if family is not None:
+        raise click.UsageError(f"{scenario}: policies are of the coordinator; {family.BOOK.title} has none to compare")
     subjects = [make_subject(scenario, policy, given) for policy, _ in policies]
     seed = 1 if given["seed"] is None else given["seed"]
     search = make_search(given, seed)

@@ -33,13 +33,13 @@ from coordemu.coord.shrink_plan import AT_DEADLINE, DRAIN_MODES, STAY_MODES, STO
 from coordemu.explore.jobs import MAX_JOBS
 from coordemu.explore.order_search import DEFAULT_ORDERS, DFS, DPOR, OrderSearch
 from coordemu.explore.portfolio import PORTFOLIO, SYSTEMATIC, check_strategy
-from coordemu.lab.client_pool_subject import PREFIX, ClientPoolSubject, recipe_for
 from coordemu.lab.duration import parse_duration
 from coordemu.lab.order_run import CoordinatorSubject
 from coordemu.lab.order_scenario import OrderScenario, get_order_scenario
+from coordemu.lab.recipe_subject import RecipeSubject
 from coordemu.lab.scenario import Scenario, ScenarioError, get_scenario, parse_plan
+from coordemu.lab.subjects import recipe_family, recipe_for
 from coordemu.lab.thpool_subject import THPOOL_SCENARIOS, ThpoolSubject, get_thpool_scenario
-from coordemu.pool.pool_faults import UnknownPoolFault
 from coordemu.runtime.base import NS_PER_MS
 from coordemu.runtime.threads import ThreadsRuntime
 from coordemu.shards.fd_limit import raise_fd_limit
@@ -140,8 +140,8 @@ _SEARCH_OPTIONS = (
         "faults_on",
         multiple=True,
         metavar="NAME",
-        help=f"Switch a historical fault on: {', '.join(HISTORICAL_FAULTS)}; or, of a {PREFIX}... recipe, one of those "
-        "that `coordemu scenarios` lists.",
+        help=f"Switch a historical fault on: {', '.join(HISTORICAL_FAULTS)}; or, of a recipe (pool-..., "
+        "resilience-...), one of those that `coordemu scenarios` lists.",
     ),
     click.option("--save", metavar="DIR", help="Write a schedule file for each failure that differs."),
     click.option("--no-shrink", is_flag=True, help="Show failing orders as they were found."),
@@ -238,22 +238,28 @@ def make_order_scenario(name: str, given: dict[str, Any]) -> OrderScenario:
 
 def make_subject(
     name: str, policy: ResizePolicy, given: dict[str, Any]
-) -> CoordinatorSubject | ThpoolSubject | ClientPoolSubject:
+) -> CoordinatorSubject | ThpoolSubject | RecipeSubject:
     """The named scenario of the simulator under a policy, with the options and faults applied; of the thread pool
     alone the policy's way to reduce is all that counts, of the client pool nothing. Raises click.UsageError."""
     try:
-        if name.startswith(PREFIX):
+        family = recipe_family(name)
+        if family is not None:
             for field in (*SCENARIO_FIELDS, *ORDER_FIELDS, *POLICY_FIELDS, "workers", "order", "chaos"):
                 if field != "seed" and given.get(field) is not None:
-                    raise click.UsageError(f"{_flag(field)} has no meaning for a recipe of the client pool")
-            return ClientPoolSubject(name, tuple(given.get("faults_on") or ()))
+                    raise click.UsageError(f"{_flag(field)} has no meaning for a recipe of {family.BOOK.title}")
+            scenario = family.BOOK.scenario(name)
+            try:
+                return family(scenario.name, tuple(given.get("faults_on") or ()))
+            except ValueError as err:
+                raise click.UsageError(f"--fault: {err}") from None
         for fault in given.get("faults_on") or ():
-            if recipe_for(fault):
-                raise click.UsageError(f"--fault: {fault!r} is of the client pool; {recipe_for(fault)} shows it")
+            recipe, of = recipe_for(fault)
+            if recipe:
+                raise click.UsageError(f"--fault: {fault!r} is of {of}; {recipe} shows it")
         if name in THPOOL_SCENARIOS:
             return ThpoolSubject(get_thpool_scenario(name), policy.reduce, tuple(given.get("faults_on") or ()))
         return CoordinatorSubject(make_order_scenario(name, given), policy, given.get("faults_on") or ())
-    except (UnknownFault, UnknownPoolFault) as err:
+    except UnknownFault as err:
         raise click.UsageError(f"--fault: {err}") from None
     except ValueError as err:
         raise click.UsageError(str(err)) from None

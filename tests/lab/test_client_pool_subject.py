@@ -17,12 +17,7 @@ from coordemu.explore.replay import difference, replay
 from coordemu.explore.schedule_file import ScheduleFile
 from coordemu.explore.search import length_of, search_range
 from coordemu.explore.shrink import shrink
-from coordemu.lab.client_pool_subject import (
-    CLIENT_POOL_SCENARIOS,
-    PREFIX,
-    ClientPoolSubject,
-    get_client_pool_scenario,
-)
+from coordemu.lab.client_pool_subject import CLIENT_POOL, PREFIX, ClientPoolSubject
 from coordemu.lab.order_scenario import ORDER_SCENARIOS
 from coordemu.lab.scenario import ScenarioError
 from coordemu.lab.subjects import subject_from
@@ -53,14 +48,14 @@ def test_a_description_makes_the_same_again() -> None:
 
 
 def test_the_names_are_nobody_elses() -> None:
-    assert set(CLIENT_POOL_SCENARIOS) == {PREFIX + name for name in POOL_RECIPES}
-    assert not set(CLIENT_POOL_SCENARIOS) & (set(ORDER_SCENARIOS) | set(THPOOL_SCENARIOS))
+    assert set(CLIENT_POOL.scenarios) == {PREFIX + name for name in POOL_RECIPES}
+    assert not set(CLIENT_POOL.scenarios) & (set(ORDER_SCENARIOS) | set(THPOOL_SCENARIOS))
     assert not set(POOL_FAULTS) & set(HISTORICAL_FAULTS)
 
 
 def test_what_does_not_exist_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ScenarioError, match="did you mean 'pool-late-comer'"):
-        get_client_pool_scenario("pool-late-comers")
+        CLIENT_POOL.scenario("pool-late-comers")
     with pytest.raises(UnknownPoolFault, match="did you mean 'leapfrog'"):
         ClientPoolSubject("leapfrog", ("leapfrg",))
     with pytest.raises(UnknownPoolFault, match="'sync-reduce' is a fault of the coordinator"):
@@ -182,7 +177,7 @@ def test_a_usage_error_is_one_line(args: tuple[str, ...], said: str) -> None:
 
 def test_the_recipes_are_listed_and_not_compared() -> None:
     listed = command("scenarios").output
-    for name in CLIENT_POOL_SCENARIOS:
+    for name in CLIENT_POOL.scenarios:
         assert name in listed
     done = command("compare", "pool-churn", "--runtime", "sim")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)

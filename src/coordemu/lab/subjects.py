@@ -13,14 +13,11 @@ from typing import Any
 
 from coordemu.coord.resize_policy import ResizePolicy
 from coordemu.explore.order import Subject
-from coordemu.lab.client_pool_subject import (
-    CLIENT_POOL_KIND,
-    CLIENT_POOL_SCENARIOS,
-    ClientPoolSubject,
-    get_client_pool_scenario,
-)
+from coordemu.lab.client_pool_subject import ClientPoolSubject
 from coordemu.lab.order_run import KIND, CoordinatorSubject
 from coordemu.lab.order_scenario import ORDER_SCENARIOS, OrderScenario, get_order_scenario
+from coordemu.lab.recipe_subject import RecipeSubject
+from coordemu.lab.resilience_subject import ResilienceSubject
 from coordemu.lab.thpool_subject import (
     THPOOL_KIND,
     THPOOL_SCENARIOS,
@@ -31,14 +28,31 @@ from coordemu.lab.thpool_subject import (
 from coordemu.runtime.sim_schedule import ScheduleError
 
 __all__ = [
-    "CLIENT_POOL_SCENARIOS",
     "ORDER_SCENARIOS",
+    "RECIPE_FAMILIES",
     "THPOOL_SCENARIOS",
-    "get_client_pool_scenario",
     "get_order_scenario",
     "get_thpool_scenario",
+    "recipe_family",
+    "recipe_for",
     "subject_from",
 ]
+
+
+# The families of recipes, each with its book.
+RECIPE_FAMILIES: tuple[type[RecipeSubject], ...] = (ClientPoolSubject, ResilienceSubject)
+
+
+def recipe_family(name: str) -> type[RecipeSubject] | None:
+    """The family to which a scenario's name belongs, None for one that is no recipe's. Thread: any."""
+    return next((family for family in RECIPE_FAMILIES if name.startswith(family.BOOK.prefix)), None)
+
+
+def recipe_for(fault: str) -> tuple[str, str]:
+    """The scenario that shows a fault of a recipe, and what the fault is of; two empty words for no such. Thread:
+    any."""
+    found = ((family.BOOK.recipe_for(fault), family.BOOK.title) for family in RECIPE_FAMILIES)
+    return next((each for each in found if each[0]), ("", ""))
 
 
 def subject_from(description: Mapping[str, Any]) -> Subject:
@@ -50,15 +64,14 @@ def subject_from(description: Mapping[str, Any]) -> Subject:
         raise ScheduleError(
             f"the order is of a test; play it by: pytest {description.get('name')} --coordemu-replay=FILE"
         )
-    if kind not in (KIND, THPOOL_KIND, CLIENT_POOL_KIND):
-        raise ScheduleError(
-            f"the order is of a subject of kind {kind!r}, which is none of {KIND!r}, {THPOOL_KIND!r}, "
-            f"{CLIENT_POOL_KIND!r}, 'program'"
-        )
+    families = {family.BOOK.kind: family for family in RECIPE_FAMILIES}
+    if kind not in (KIND, THPOOL_KIND, *families):
+        known = ", ".join(map(repr, (KIND, THPOOL_KIND, *families, "program")))
+        raise ScheduleError(f"the order is of a subject of kind {kind!r}, which is none of {known}")
     try:
         faults = tuple(description.get("faults", ()))
-        if kind == CLIENT_POOL_KIND:
-            return ClientPoolSubject(str(description["recipe"]), faults)
+        if kind in families:
+            return families[kind](str(description["recipe"]), faults)
         if kind == THPOOL_KIND:
             return ThpoolSubject(ThpoolScenario.from_json(description["scenario"]), description["reduce"], faults)
         scenario = OrderScenario.from_json(description["scenario"])

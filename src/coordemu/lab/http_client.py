@@ -1,0 +1,313 @@
+"""HttpConn: a blocking HTTP/1.1 connection for one caller at a time, on a loop of its own.
+
+Role: what a client's pool dials and hands out, as `PoolConn` is for Redis: the caller's own thread turns the loop while
+it waits for its answer. A connection carries one request after the other, as long as the server keeps it; after a
+request without its whole answer it is of no use any more, since the rest may still come.
+
+Waiting ends with the answer, a time-out, the end of the connection, the caller's context (its deadline, or a cancel
+from any other thread), or `close`, also from any other: the last two wake the loop and leave the rest to its caller.
+
+Thread: one caller at a time turns it; `close` any. Upstream: none. Left out: TLS, proxies, redirects (they are
+answers), cookies, requests ahead of answers, streams of bodies, "Expect: 100-continue". Bounds: a head of 64 KiB;
+`body_bytes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import h11
+
+from coordemu.lab.http_message import HttpResponse
+from coordemu.pool.pool_conn import ConnFailed
+from coordemu.pool.pool_context import PoolContext
+from coordemu.runtime.base import NS_PER_MS, Address, Holder, Runtime, Task, TransportClosed
+
+HEAD_BYTES = 65_536
+BODY_BYTES = 8 * 1_048_576
+CONNECT, TIMEOUT, CLOSED, PROTOCOL = "connect", "timeout", "closed", "protocol"
+
+
+class HttpFailed(ConnFailed):
+    """No answer, and the connection is of no use any more.
+
+    kind, in `ConnFailed`'s words: "connect" (refused, unreachable, or no connection in time), "timeout" (no answer in
+    time), "closed" (it ended before the answer did), "protocol" (the answer is none).  sent: whether the request had
+    left already, and nobody knows whether it was carried out.
+    """
+
+
+class HttpConn:
+    """One connection, connected when made. A `TransportHandler`, and a resource for `ConnPool`.
+
+    address: of the server.  timeout_ns: for the connecting, None: no limit but the system's.  body_bytes: the longest
+    body that is read. Raises HttpFailed, OSError when no descriptor is to be had. May block.
+    """
+
+    def __init__(
+        self, rt: Runtime, address: Address, timeout_ns: int | None = None, body_bytes: int = BODY_BYTES
+    ) -> None:
+        self.address = address
+        self.name = f"http {address}"
+        self.requests = 0
+        self._rt = rt
+        self._body_bytes = body_bytes
+        self._loop = rt.loop(self.name)
+        self._h11: h11.Connection | None = None  # of the request under way
+        self._head: h11.Response | None = None
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._answer: HttpResponse | None = None
+        self._connected = False
+        self._error: HttpFailed | None = None
+        self._lock = rt.lock(self.name)
+        self._busy = True
+        self._shut = False
+        self._closed = False
+        self._close_asked = self._loop.async_handle(self._on_close_asked, f"{self.name} close")
+        self._context_ended = self._loop.async_handle(lambda: None, f"{self.name} cancel")
+        try:
+            self._transport = self._loop.connect(address, self, timeout_ns)
+            while not self._connected and self._error is None:
+                self._loop.run_once(None)
+            if self._error is not None:
+                raise self._error
+        except BaseException:
+            self._shut = True
+            self._finish()
+            raise
+        self._finish()
+
+    # -- what the loop calls, on the caller's thread, inside its turn
+
+    def on_connect(self) -> None:
+        """It stands."""
+        self._connected = True
+
+    def on_data(self, data: bytes) -> None:
+        """An answer, or a part of one."""
+        if self._h11 is None:
+            self._fail(PROTOCOL, "sends what nobody has asked for")
+            return
+        self._h11.receive_data(data)
+        self._read(PROTOCOL, "answers with what is no HTTP")
+
+    def on_close(self, reason: str | None) -> None:
+        """It has ended; where an answer has no length of its own that is the answer's end, too."""
+        if not self._connected:
+            self._fail(CONNECT, reason or "closed before it was connected")
+            return
+        if reason is None and self._h11 is not None:
+            self._h11.receive_data(b"")
+            self._read(CLOSED, "the peer closed the connection within its answer")
+        self._fail(CLOSED, reason or "the peer closed the connection")
+
+    def _read(self, kind: str, what: str) -> None:
+        parser = self._h11
+        assert parser is not None
+        try:
+            while self._answer is None:
+                event = parser.next_event()
+                if isinstance(event, h11.Response):
+                    self._head = event
+                elif isinstance(event, h11.Data):
+                    self._body_size += len(event.data)
+                    if self._body_size > self._body_bytes:
+                        self._fail(PROTOCOL, f"answers with a body of more than {self._body_bytes} bytes")
+                        return
+                    self._body.append(bytes(event.data))
+                elif isinstance(event, h11.EndOfMessage):
+                    self._take_answer(parser)
+                elif not isinstance(event, h11.InformationalResponse):
+                    return
+        except h11.RemoteProtocolError as error:
+            self._fail(kind, f"{what}: {error}")
+
+    def _take_answer(self, parser: h11.Connection) -> None:
+        head = self._head
+        assert head is not None
+        headers = tuple([(name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers])
+        self._answer = HttpResponse(head.status_code, headers, b"".join(self._body))
+        if parser.trailing_data[0]:
+            self._fail(PROTOCOL, "sends what nobody has asked for")
+        elif parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
+            self._fail(CLOSED, "the server ends the connection after this answer")
+
+    def _fail(self, kind: str, text: str) -> None:
+        """From now on it is of no use. The first reason stands."""
+        self._error = self._error or HttpFailed(kind, f"{self.address}: {text}")
+
+    def _on_close_asked(self) -> None:
+        self._fail(CLOSED, "the connection was closed under its caller")
+
+    # -- what its caller calls
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout_ns: int | None = None,
+        ctx: PoolContext | None = None,
+    ) -> HttpResponse:
+        """Send one request, wait for its answer, whatever its status.
+
+        path: quoted, with the query.  headers: besides Host and Content-Length.  timeout_ns: for the answer, None: no
+        limit but the context's.
+        Raises ValueError for a request that is none (nothing was sent), HttpFailed, and what the context has ended
+        with (Cancelled, DeadlineExceeded); after the last two the connection is of no use. Thread: the caller's.
+        Blocks.
+        """
+        parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
+        data = _pack(parser, self.address, method, path, headers, body)
+        self._begin()
+        try:
+            error = ctx.error() if ctx is not None else None
+            if error is not None:
+                raise error
+            if self._error is not None:
+                raise self._error
+            self._h11, self._head, self._body, self._body_size, self._answer = parser, None, [], 0, None
+            try:
+                self._transport.write(data)
+            except TransportClosed as closed:
+                self._fail(CLOSED, str(closed))
+            self.requests += 1
+            return self._wait(timeout_ns, ctx)
+        finally:
+            self._h11 = None
+            self._finish()
+
+    def _wait(self, timeout_ns: int | None, ctx: PoolContext | None) -> HttpResponse:
+        deadline_ns = None if timeout_ns is None else self._rt.now_ns() + timeout_ns
+        context_ns = ctx.deadline_ns if ctx is not None else None
+        limits_ns = [limit_ns for limit_ns in (deadline_ns, context_ns) if limit_ns is not None]
+        wake = _LoopWake(self.name, self._context_ended.send)
+        if ctx is not None:
+            ctx.attach(wake)
+        try:
+            while self._answer is None:
+                if self._error is not None:
+                    raise HttpFailed(self._error.kind, str(self._error), sent=True)
+                error = ctx.error() if ctx is not None else None
+                if error is not None:
+                    self._fail(CLOSED, "its caller did not wait for an answer")
+                    raise error
+                now_ns = self._rt.now_ns()
+                if deadline_ns is not None and now_ns >= deadline_ns:
+                    self._fail(TIMEOUT, f"no answer within {(timeout_ns or 0) / NS_PER_MS:g} ms")
+                    continue
+                self._loop.run_once(max(0, min(limits_ns) - now_ns) if limits_ns else None)
+            return self._answer
+        finally:
+            if ctx is not None:
+                ctx.detach(wake)
+
+    def healthy(self) -> bool:
+        """Whether it still stands, and nothing came that nobody has asked for. Thread: the caller's. Never blocks."""
+        try:
+            self._begin()
+        except HttpFailed:
+            return False
+        try:
+            self._loop.run_once(0)
+            return self._error is None
+        finally:
+            self._finish()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is of no use any more; also after a good answer, when the server keeps it no longer."""
+        return self._error is not None
+
+    def close(self) -> None:
+        """End it; a request under way fails. Idempotent. Thread: any. Never blocks."""
+        with self._lock:
+            if self._shut:
+                return
+            self._shut = True
+            busy = self._busy
+            if busy:
+                self._close_asked.send()
+        if not busy:
+            self._tear_down()
+
+    # -- who has the loop
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._shut:
+                raise HttpFailed(CLOSED, f"{self.address}: the connection is closed")
+            if self._busy:
+                raise RuntimeError(f"{self.name} is used by two at once")
+            self._busy = True
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._busy = False
+            shut = self._shut
+        if shut:
+            self._tear_down()
+
+    def _tear_down(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if self._error is None:
+            self._transport.close()  # in good order; what has failed is cut, so that the server knows
+        self._fail(CLOSED, "the connection is closed")
+        self._loop.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "busy" if self._busy else "idle"
+        return f"<HttpConn {self.address} {state}, {self.requests} requests>"
+
+
+class _LoopWake:
+    """What a context sets when it is cancelled: an `Event` for it, a wake-up of the caller's loop in truth."""
+
+    __slots__ = ("_wake", "name")
+
+    def __init__(self, name: str, wake: Callable[[], None]) -> None:
+        self.name = name
+        self._wake = wake
+
+    def set(self) -> None:
+        self._wake()
+
+    def is_set(self) -> bool:
+        return False
+
+    def clear(self) -> None: ...
+
+    def wait(self, timeout_ns: int | None = None) -> bool:
+        raise NotImplementedError("the caller waits in its loop")
+
+    def waiters(self) -> Sequence[Task]:
+        return ()
+
+    def holders(self) -> Sequence[Holder]:
+        return ()
+
+
+def _pack(
+    parser: h11.Connection,
+    address: Address,
+    method: str,
+    path: str,
+    headers: Sequence[tuple[str, str]],
+    body: bytes,
+) -> bytes:
+    """A request's bytes. Raises ValueError when it is none."""
+    all_headers = [("host", "localhost" if address.path else str(address)), *headers]
+    if body or method in ("POST", "PUT", "PATCH"):
+        all_headers.append(("content-length", str(len(body))))
+    try:
+        head = parser.send(h11.Request(method=method, target=path, headers=all_headers))
+        data = parser.send(h11.Data(data=body)) if body else b""
+        parser.send(h11.EndOfMessage())
+    except (h11.LocalProtocolError, UnicodeError) as error:
+        raise ValueError(f"no HTTP request: {method} {path!r}: {error}") from None
+    return (head or b"") + (data or b"")
