@@ -1,4 +1,4 @@
-"""The command line: ``coordemu run | compare | chain | explore | replay | shrink | pool | config | policies |
+"""The command line: ``coordemu run | compare | chain | explore | replay | shrink | pool | backfill | config | policies |
 scenarios | bench``.
 
 Role: options in, reports out. Results go to stdout, progress and complaints to stderr; ``--json -`` prints JSON alone.
@@ -25,6 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coordemu import __version__
+from coordemu.cli_backfill import backfill
 from coordemu.cli_config import config
 from coordemu.cli_explore import compare_orders, explore, replay, run_order, shrink
 from coordemu.cli_options import (
@@ -314,6 +315,7 @@ main.add_command(replay)
 main.add_command(shrink)
 main.add_command(pool)
 main.add_command(config)
+main.add_command(backfill)
 
 
 if __name__ == "__main__":
