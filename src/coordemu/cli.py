@@ -1,5 +1,5 @@
-"""The command line: ``coordemu run | compare | chain | explore | replay | shrink | pool | backfill | config | policies |
-scenarios | bench``.
+"""The command line: ``coordemu run | compare | chain | explore | replay | shrink | pool | backfill | config |
+policies | scenarios | bench``.
 
 Role: options in, reports out. Results go to stdout, progress and complaints to stderr; ``--json -`` prints JSON alone.
 Exit codes: 0 the run's expectation holds, 1 it does not, 2 usage, 3 environment. A run hangs in a child process at
