@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from coordemu.runtime import wait_for
@@ -183,3 +185,34 @@ def test_a_time_that_is_up_is_up_even_if_others_took_the_lock_meanwhile():
         for others in (1, 5):
             run(lambda rt, others=others: scenario(rt, others), make_strategy("random", seed)).check()
     assert results == {"taken", "gave up"}
+
+
+# ---- stacks
+
+
+@pytest.mark.parametrize("strategy", ["run-on", "random"])
+def test_many_tasks_that_begin_in_the_middle_of_each_other_do_not_pile_up(strategy):
+    """On an OS thread of its own, which has no stacks of earlier runs to lend."""
+    seen = []
+
+    def scenario(rt):
+        lock = rt.lock("counter")
+
+        def work(depth):
+            if depth:
+                work(depth - 1)
+                return
+            with lock:
+                seen.append(rt.current().name)
+            rt.sleep_ns(NS_PER_MS)
+
+        tasks = [rt.spawn(work, 10, name=f"task {number}") for number in range(600)]
+        for task in tasks:
+            task.join()
+
+    outcomes = []
+    thread = threading.Thread(target=lambda: outcomes.append(run(scenario, make_strategy(strategy, seed=1))))
+    thread.start()
+    thread.join()
+    outcomes[0].check()
+    assert len(set(seen)) == 600
