@@ -3,59 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import psutil
 import pytest
+from commands import Cli, Started, cli_fixture
 
-from coordemu import cli as cli_module
 from coordemu.lab.backfill_run import BackfillRun
 from coordemu.runtime.threads import ThreadsRuntime
 from coordemu.shards.real_redis import RedisServer
 
-COMMAND = [sys.executable, "-m", "coordemu.cli", "backfill"]
 SMALL = ("--messages", "20", "--concurrency", "10", "--speed", "40")
 
-
-class Said(NamedTuple):
-    """What a command wrote."""
-
-    out: str
-    err: str
+cli = cli_fixture("backfill")
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """`cli(*args, code=0)`: run the command in this process, check its exit code and that its output is plain text."""
-
-    def run(*args: str, code: int = 0) -> Said:
-        with pytest.raises(SystemExit) as exit_:
-            cli_module.main(["backfill", *args], prog_name="coordemu")
-        said = Said(*capsys.readouterr())
-        assert exit_.value.code == code, (args, said)
-        assert "\x1b" not in said.out + said.err
-        return said
-
-    return run
-
-
-def test_a_run_on_embedded_shards(cli: Callable[..., Said]) -> None:
+def test_a_run_on_embedded_shards(cli: Cli) -> None:
     said = cli("run", *SMALL, "--poison", "0.1")
     assert "20 messages = 18 done + 2 dead-lettered" in said.out
     assert "verdict: conserved" in said.out
     assert said.err == ""
 
 
-def test_a_run_in_the_simulator_with_everything_going_wrong(cli: Callable[..., Said]) -> None:
+def test_a_run_in_the_simulator_with_everything_going_wrong(cli: Cli) -> None:
     faults = ("--outage", "2s@1s", "--outage", "1s@5s/503", "--kill-redis", "1s@2s", "--poison", "0.1")
     args = ("run", "--runtime", "sim", "--json", "-", "--messages", "60", "--concurrency", "20", *faults)
     data = json.loads(cli(*args).out)
@@ -68,7 +42,7 @@ def test_a_run_in_the_simulator_with_everything_going_wrong(cli: Callable[..., S
     assert json.loads(cli(*args).out)["results"] == data["results"]
 
 
-def test_a_comparison_is_one_table(cli: Callable[..., Said]) -> None:
+def test_a_comparison_is_one_table(cli: Cli) -> None:
     said = cli("compare", "--runtime", "sim", "--messages", "60", "--concurrency", "40")
     rows = [line.split("  ")[0].strip() for line in said.out.splitlines()]
     for name in ("before", "after", "after, no share", "pool alone", "share alone", "survival alone"):
@@ -78,7 +52,7 @@ def test_a_comparison_is_one_table(cli: Callable[..., Said]) -> None:
     assert re.search(r"more messages done per second: said 40 to 60 %, measured \d+", said.out)
 
 
-def test_quick_compares_two(cli: Callable[..., Said]) -> None:
+def test_quick_compares_two(cli: Cli) -> None:
     data = json.loads(cli("compare", "--quick", "--profile", "production", "--json", "-", *SMALL).out)
     assert [each["setup"]["name"] for each in data["results"]] == ["before", "production"]
     assert data["results"][1]["setup"]["settings"]["redis"]["pool_size"] == 50
@@ -86,14 +60,14 @@ def test_quick_compares_two(cli: Callable[..., Said]) -> None:
     assert data["results"][0]["plan"] == data["results"][1]["plan"]
 
 
-def test_a_real_redis_that_is_killed(cli: Callable[..., Said]) -> None:
+def test_a_real_redis_that_is_killed(cli: Cli) -> None:
     data = json.loads(cli("run", "--shards", "redis:1", "--kill-redis", "2s@1s", "--json", "-", *SMALL).out)
     (result,) = data["results"]
     assert result["good"]
     assert result["reaper"]["restorations"] == 1
 
 
-def test_servers_that_the_user_names_are_left_as_they_were(cli: Callable[..., Said]) -> None:
+def test_servers_that_the_user_names_are_left_as_they_were(cli: Cli) -> None:
     with RedisServer(ThreadsRuntime(), password="pass word") as server:
         said = cli("run", "--addrs", f":pass%20word@{server.address}", "--hub-rate", "50", *SMALL)
         assert "***" in said.out
@@ -102,7 +76,7 @@ def test_servers_that_the_user_names_are_left_as_they_were(cli: Callable[..., Sa
         assert "NOAUTH" in cli("run", *SMALL, "--addrs", str(server.address), code=3).err
 
 
-def test_settings_from_a_file(cli: Callable[..., Said], tmp_path: Path) -> None:
+def test_settings_from_a_file(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "worker.toml"
     path.write_text('profile = "development"\n[backfill]\nmax_deliveries = 2\n')
     data = json.loads(cli("run", "--config", str(path), "--poison", "0.1", "--json", "-", *SMALL).out)
@@ -111,7 +85,7 @@ def test_settings_from_a_file(cli: Callable[..., Said], tmp_path: Path) -> None:
     assert any("2 deliveries" in reason for reason in result["account"]["dead"].values())
 
 
-def test_what_is_left_by_a_setup_that_promises_to_survive_is_a_failure(cli: Callable[..., Said]) -> None:
+def test_what_is_left_by_a_setup_that_promises_to_survive_is_a_failure(cli: Cli) -> None:
     said = cli("run", "--runtime", "sim", "--messages", "50", "--concurrency", "5", "--time-limit", "2s", code=1)
     assert "messages were left" in said.out
     cli(
@@ -154,12 +128,8 @@ def test_what_is_left_by_a_setup_that_promises_to_survive_is_a_failure(cli: Call
         (("compare", "--quick", "--without"), 2, "only one"),
     ],
 )
-def test_bad_input_is_one_line(cli: Callable[..., Said], args: tuple[str, ...], code: int, words: str) -> None:
-    said = cli(*args, code=code)
-    assert said.out == ""
-    assert words in said.err
-    assert said.err.startswith("Error: ")
-    assert said.err.count("\n") == 1
+def test_bad_input_is_one_line(cli: Cli, args: tuple[str, ...], code: int, words: str) -> None:
+    cli(*args, code=code).refuses(words)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +137,7 @@ def test_bad_input_is_one_line(cli: Callable[..., Said], args: tuple[str, ...], 
     [("x = [", "not TOML"), ("[redis]\npool_sise = 4\n", "pool_size"), ("[redis]\npool_size = -4\n", "below"),
      ("[alerts]\npressure = 1.5\n", "above 1")],
 )  # fmt: skip
-def test_bad_settings_are_one_line(cli: Callable[..., Said], tmp_path: Path, text: str, words: str) -> None:
+def test_bad_settings_are_one_line(cli: Cli, tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "worker.toml"
     path.write_text(text)
     said = cli("run", "--config", str(path), code=2)
@@ -175,14 +145,14 @@ def test_bad_settings_are_one_line(cli: Callable[..., Said], tmp_path: Path, tex
     assert said.err.count("\n") == 1
 
 
-def test_a_port_that_is_taken(cli: Callable[..., Said]) -> None:
+def test_a_port_that_is_taken(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         said = cli("run", "--metrics", f":{taken.getsockname()[1]}", *SMALL, code=3)
     assert "taken" in said.err
     assert said.err.count("\n") == 1
 
 
-def test_an_error_of_a_run_is_one_line(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_run_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: BackfillRun) -> None:
         raise OSError(24, "Too many open files")
 
@@ -192,13 +162,8 @@ def test_an_error_of_a_run_is_one_line(cli: Callable[..., Said], monkeypatch: py
 
 def test_ctrl_c_names_what_is_left_and_leaves_nothing_running(tmp_path: Path, eventually: Callable[..., Any]) -> None:
     target = tmp_path / "results.json"
-    args = [*COMMAND, "run", "--messages", "100000", "--metrics", ":0", "--json", str(target)]
-    process = subprocess.Popen(
-        args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
-    )  # fmt: skip
-    assert process.stderr is not None
-    url = process.stderr.readline().removeprefix("metrics: ").strip()
+    command = Started("backfill", "run", "--messages", "100000", "--metrics", ":0", "--json", str(target))
+    url = command.line_with("metrics: ").removeprefix("metrics: ").strip()
 
     def page() -> str:
         with urllib.request.urlopen(url) as response:
@@ -209,16 +174,9 @@ def test_ctrl_c_names_what_is_left_and_leaves_nothing_running(tmp_path: Path, ev
     assert text.endswith("# EOF\n")
     for name in ("backfill_pool_pressure_ratio", "backfill_operations_total", "backfill_breaker_open"):
         assert name in text
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert children
-    os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
-    assert err.endswith("Aborted!\n")
-    assert "interrupted" in out
+    assert "interrupted" in command.interrupt(eventually).out
     (result,) = json.loads(target.read_text())["results"]
     assert result["how"] == "interrupted"
     account = result["account"]
     assert account["done"] + sum(len(account[each]) for each in ("dead", "lost", "left")) == 100_000
     assert account["lost"] == {}
-    eventually(lambda: not any(child.is_running() for child in children), "its shards end")

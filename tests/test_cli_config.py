@@ -7,14 +7,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 import pytest
+from commands import Cli, cli_fixture
 
-from coordemu import cli as cli_module
 from coordemu.cli_config import settings_from, settings_options
 from coordemu.cli_options import EnvironmentFailure
 from coordemu.report.config_report import keys_markdown
@@ -25,13 +23,6 @@ from coordemu.resilience.settings_loader import load_settings
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 
 
-class Said(NamedTuple):
-    """What a command wrote."""
-
-    out: str
-    err: str
-
-
 @pytest.fixture(autouse=True)
 def no_settings_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's own environment sets nothing."""
@@ -40,24 +31,10 @@ def no_settings_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """`cli(*args, code=0)`: run the command in this process, check its exit code and that its output is plain text."""
-
-    def run(*args: str, code: int = 0) -> Said:
-        with pytest.raises(SystemExit) as exit_:
-            cli_module.main(["config", *args], prog_name="coordemu")
-        said = Said(*capsys.readouterr())
-        assert exit_.value.code == code, (args, said)
-        assert "\x1b" not in said.out + said.err
-        return said
-
-    return run
+cli = cli_fixture("config")
 
 
-def test_every_value_is_shown_with_its_origin(
-    cli: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_value_is_shown_with_its_origin(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "[a].toml"
     path.write_text("[redis]\nmax_waiting = 77\n")
     monkeypatch.setenv("COORDEMU_HUB_BURST", "3")
@@ -75,7 +52,7 @@ def test_every_value_is_shown_with_its_origin(
         assert re.search(rf"^ *{key.name} ", said.out, re.MULTILINE), key
 
 
-def test_json_is_all_there_is_on_stdout(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_is_all_there_is_on_stdout(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COORDEMU_PROFILE", "before")
     data = json.loads(cli("--show", "--json", "-").out)
     assert (data["schema"], data["profile"], data["file"]) == (1, "before", None)
@@ -85,25 +62,25 @@ def test_json_is_all_there_is_on_stdout(cli: Callable[..., Said], monkeypatch: p
     assert data["settings"] == load_settings("before").to_json()
 
 
-def test_json_into_a_file_beside_the_table(cli: Callable[..., Said], tmp_path: Path) -> None:
+def test_json_into_a_file_beside_the_table(cli: Cli, tmp_path: Path) -> None:
     target = tmp_path / "settings.json"
     said = cli("--show", "--json", str(target))
     assert "pool_size" in said.out
     assert json.loads(target.read_text())["profile"] is None
 
 
-def test_without_show_it_only_checks(cli: Callable[..., Said]) -> None:
+def test_without_show_it_only_checks(cli: Cli) -> None:
     said = cli("--profile", "after")
     count = len(list(all_keys()))
     assert re.fullmatch(rf"valid: profile after, no file, {count} values: \d+ profile, \d+ default\n", said.out)
 
 
-def test_what_there_is_to_be_set(cli: Callable[..., Said]) -> None:
+def test_what_there_is_to_be_set(cli: Cli) -> None:
     said = cli("--keys")
     assert said.out == keys_markdown()
 
 
-def test_the_page_has_the_keys_as_they_are(cli: Callable[..., Said]) -> None:
+def test_the_page_has_the_keys_as_they_are(cli: Cli) -> None:
     page = PAGE.read_text()
     begin, end = "<!-- coordemu config --keys -->\n", "<!-- end -->\n"
     assert page.split(begin)[1].split(end)[0].strip() == keys_markdown().strip(), (
@@ -132,8 +109,8 @@ def test_the_page_has_the_keys_as_they_are(cli: Callable[..., Said]) -> None:
         (("extra",), 2, "extra"),
     ],
 )
-def test_bad_input_is_one_line(cli: Callable[..., Said], args: tuple[str, ...], code: int, words: str) -> None:
-    check_one_line(cli(*args, code=code), words)
+def test_bad_input_is_one_line(cli: Cli, args: tuple[str, ...], code: int, words: str) -> None:
+    cli(*args, code=code).refuses(words)
 
 
 @pytest.mark.parametrize(
@@ -150,12 +127,10 @@ def test_bad_input_is_one_line(cli: Callable[..., Said], args: tuple[str, ...], 
     ],
 )
 @pytest.mark.parametrize("more", [(), ("--show",), ("--json", "-")])
-def test_a_bad_file_is_one_line(
-    cli: Callable[..., Said], tmp_path: Path, text: str, words: str, more: tuple[str, ...]
-) -> None:
+def test_a_bad_file_is_one_line(cli: Cli, tmp_path: Path, text: str, words: str, more: tuple[str, ...]) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)
-    check_one_line(cli("--config", str(path), *more, code=2), words)
+    cli("--config", str(path), *more, code=2).refuses(words)
 
 
 @pytest.mark.parametrize(
@@ -167,18 +142,10 @@ def test_a_bad_file_is_one_line(
     ],
 )
 def test_a_bad_variable_is_one_line(
-    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, variable: str, text: str, words: str
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, variable: str, text: str, words: str
 ) -> None:
     monkeypatch.setenv(variable, text)
-    check_one_line(cli(code=2), words)
-
-
-def check_one_line(said: Said, words: str) -> None:
-    assert said.out == ""
-    assert words in said.err
-    assert said.err.startswith("Error: ")
-    assert said.err.count("\n") == 1
-    assert "Traceback" not in said.err
+    cli(code=2).refuses(words)
 
 
 def test_as_a_process_of_its_own(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from commands import COMMAND, Cli, Said, cli_fixture
 
-from coordemu import cli as cli_module
 from coordemu import cli_explore
 from coordemu.cli_options import make_subject
 from coordemu.coord.history import HISTORICAL_FAULTS
@@ -29,42 +29,12 @@ from coordemu.lab.result import Result
 from coordemu.report.search_progress import SearchProgress
 from coordemu.runtime.sim_schedule import ScheduleError
 
-COMMAND = [sys.executable, "-m", "coordemu.cli"]
 AT_ONCE_S = 10
 # Found within a few orders, and small.
 FAILING = ["explore", "small", "--policy", "upstream-before"]
 SOUND = ["explore", "small", "--policy", "upstream-7410"]
 
-
-class Said(NamedTuple):
-    """What a command wrote."""
-
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """Its standard output, which must be JSON alone."""
-        values: dict[str, Any] = json.loads(self.out)
-        return values
-
-
-Cli = Callable[..., Said]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """`cli(*args, code=0)`: run the command in this process, check its exit code and that its output is plain text."""
-
-    def run(*args: str, code: int = 0) -> Said:
-        with pytest.raises(SystemExit) as exit_:
-            cli_module.main(list(args), prog_name="coordemu")
-        said = Said(*capsys.readouterr())
-        assert exit_.value.code == code, (args, said)
-        assert "\x1b" not in said.out + said.err
-        return said
-
-    return run
+cli = cli_fixture()
 
 
 def the_same(said: Said) -> dict[str, Any]:
@@ -251,6 +221,16 @@ def test_saved_orders_replay(cli: Cli, tmp_path: Path) -> None:
     before = path.read_bytes()
     cli(*FAILING, "--schedules", "60", "--save", str(directory), code=1)
     assert [each.read_bytes() for each in directory.iterdir()] == [before]
+
+
+def test_the_backfill_is_searched_and_replayed(cli: Cli, tmp_path: Path) -> None:
+    said = cli(
+        "explore", "backfill", "--fault", "ack-first", "--only", "6", "--no-shrink", "--save", str(tmp_path), code=1
+    )
+    assert "backfill" in said.out
+    [path] = tmp_path.iterdir()
+    assert ScheduleFile.load(path).subject["faults"] == ["ack-first"]
+    assert "messages were left" in cli("replay", str(path)).out
 
 
 @pytest.fixture

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import psutil
 import pytest
+from commands import Cli, Started, cli_fixture
 
-from coordemu import cli as cli_module
 from coordemu import cli_pool
 from coordemu.lab.pool_modes import POOL_TESTS
 from coordemu.lab.pool_run import PoolRun
@@ -22,30 +17,9 @@ from coordemu.runtime.threads import ThreadsRuntime
 from coordemu.shards.real_redis import RedisServer
 from coordemu.shards.redis_cluster import RedisCluster
 
-COMMAND = [sys.executable, "-m", "coordemu.cli", "pool"]
 SMALL = ("--goroutines-scale", "0.05", "--commands", "30", "--service-time", "0")
 
-
-class Said(NamedTuple):
-    """What a command wrote."""
-
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """`cli(*args, code=0)`: run the command in this process, check its exit code and that its output is plain text."""
-
-    def run(*args: str, code: int = 0) -> Said:
-        with pytest.raises(SystemExit) as exit_:
-            cli_module.main(["pool", *args], prog_name="coordemu")
-        said = Said(*capsys.readouterr())
-        assert exit_.value.code == code, (args, said)
-        assert "\x1b" not in said.out + said.err
-        return said
-
-    return run
+cli = cli_fixture("pool")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +28,7 @@ def cluster() -> Iterator[RedisCluster]:
         yield started
 
 
-def test_a_mode_on_embedded_shards(cli: Callable[..., Said]) -> None:
+def test_a_mode_on_embedded_shards(cli: Cli) -> None:
     said = cli("detect", *SMALL)
     for number in range(1, 5):
         assert f"detect.{number}: " in said.out
@@ -64,7 +38,7 @@ def test_a_mode_on_embedded_shards(cli: Callable[..., Said]) -> None:
     assert said.err == ""
 
 
-def test_json_is_all_there_is_on_stdout(cli: Callable[..., Said]) -> None:
+def test_json_is_all_there_is_on_stdout(cli: Cli) -> None:
     data: dict[str, Any] = json.loads(cli("detect", "--json", "-", *SMALL).out)
     assert [each["test"]["name"] for each in data["results"]] == [f"detect.{number}" for number in range(1, 5)]
     assert data["servers"] == {"shards": "embedded:3", "service_ms": 0.0}
@@ -73,7 +47,7 @@ def test_json_is_all_there_is_on_stdout(cli: Callable[..., Said]) -> None:
         assert len(each["nodes"]) <= 3
 
 
-def test_a_real_cluster_that_the_user_names(cli: Callable[..., Said], cluster: RedisCluster) -> None:
+def test_a_real_cluster_that_the_user_names(cli: Cli, cluster: RedisCluster) -> None:
     addrs = str(cluster.addresses[0])
     small = ("--goroutines-scale", "0.05", "--commands", "60", "--time-limit", "400ms")
     data: dict[str, Any] = json.loads(cli("advanced", "--addrs", addrs, "--json", "-", *small).out)
@@ -99,7 +73,7 @@ def keys_without_expiry(cluster: RedisCluster) -> list[Any]:
     return found
 
 
-def test_a_server_with_a_password(cli: Callable[..., Said]) -> None:
+def test_a_server_with_a_password(cli: Cli) -> None:
     with RedisServer(ThreadsRuntime(), password="pass word") as server:
         data = json.loads(cli("detect", "--addrs", f":pass%20word@{server.address}", "--json", "-", *SMALL[:4]).out)
         assert "***" in data["servers"]["shards"]
@@ -116,14 +90,14 @@ def only_the_herd(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("only_the_herd")
-def test_an_expectation_that_does_not_hold(cli: Callable[..., Said]) -> None:
+def test_an_expectation_that_does_not_hold(cli: Cli) -> None:
     slow = ("--goroutines-scale", "0.02", "--service-time", "60ms")
     cli("detect", *slow, "--expect", "warning")
     cli("detect", *slow, "--expect", "good", code=1)
 
 
 @pytest.mark.usefixtures("only_the_herd")
-def test_live_without_a_terminal_says_lines_on_stderr(cli: Callable[..., Said]) -> None:
+def test_live_without_a_terminal_says_lines_on_stderr(cli: Cli) -> None:
     said = cli("detect", "--live", "--goroutines-scale", "0.1", "--service-time", "130ms")
     assert " in use, " in said.err
 
@@ -154,15 +128,11 @@ def test_live_without_a_terminal_says_lines_on_stderr(cli: Callable[..., Said]) 
         (("basic", "--json", "/no/such/place"), 3, "can't write"),
     ],
 )
-def test_bad_input_is_one_line(cli: Callable[..., Said], args: tuple[str, ...], code: int, words: str) -> None:
-    said = cli(*args, code=code)
-    assert said.out == ""
-    assert words in said.err
-    assert said.err.startswith("Error: ")
-    assert said.err.count("\n") == 1
+def test_bad_input_is_one_line(cli: Cli, args: tuple[str, ...], code: int, words: str) -> None:
+    cli(*args, code=code).refuses(words)
 
 
-def test_an_error_of_a_run_is_one_line(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_run_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: PoolRun) -> None:
         raise OSError(24, "Too many open files")
 
@@ -173,21 +143,8 @@ def test_an_error_of_a_run_is_one_line(cli: Callable[..., Said], monkeypatch: py
 
 def test_ctrl_c_ends_all_and_keeps_what_came_before(tmp_path: Path, eventually: Callable[..., Any]) -> None:
     target = tmp_path / "results.json"
-    args = [*COMMAND, "detect", "--commands", "1", "--json", str(target), "--service-time", "120ms", "--live"]
-    process = subprocess.Popen(
-        args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
-    )  # fmt: skip
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("detect.2"):
-            break
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert children
-    os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert err.endswith("Aborted!\n")
-    assert "Not all tests were run" in out
+    args = ("detect", "--commands", "1", "--json", str(target), "--service-time", "120ms", "--live")
+    command = Started("pool", *args)
+    command.line_with("detect.2")
+    assert "Not all tests were run" in command.interrupt(eventually).out
     assert [each["test"]["name"] for each in json.loads(target.read_text())["results"]] == ["detect.1"]
-    eventually(lambda: not any(child.is_running() for child in children), "its shards end")

@@ -14,7 +14,7 @@ SRC = ROOT / "src"
 # Lowest first. A part may import itself and those in rows above its own; parts in one row do not know each other,
 # but for the pairs below.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("runtime", "resp_encode", "_native"),
+    ("runtime", "resp_encode", "name_check", "_native"),
     ("native",),
     ("coord", "shards", "pool", "resilience", "explore"),
     ("lab",),

@@ -45,10 +45,9 @@ from coordemu.coord.resize_policy import POLICIES, ResizePolicy
 from coordemu.coord.shrink_plan import STOP_MODES
 from coordemu.lab.child import RunError, run_in_child
 from coordemu.lab.order_scenario import ORDER_SCENARIOS
-from coordemu.lab.recipe_subject import RecipeSubject
 from coordemu.lab.result import VERDICTS, Result
 from coordemu.lab.scenario import SCENARIOS, Scenario
-from coordemu.lab.subjects import RECIPE_FAMILIES
+from coordemu.lab.subjects import RECIPE_FAMILIES, RecipeFamily
 from coordemu.lab.thpool_subject import THPOOL_SCENARIOS
 from coordemu.report.chain_report import print_chain
 from coordemu.report.compare_report import print_comparison, refuted, verdict_shares
@@ -279,7 +278,7 @@ def scenarios() -> None:
         output().print(table)
 
 
-def _recipes(family: type[RecipeSubject]) -> Table:
+def _recipes(family: RecipeFamily) -> Table:
     table = _listing(f"of orders, of {family.BOOK.title} (explore)", "--fault: what it shows")
     for recipe in family.BOOK.scenarios.values():
         table.add_row(recipe.name, escape(recipe.summary), ", ".join(recipe.faults) or "-")

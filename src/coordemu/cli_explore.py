@@ -49,6 +49,7 @@ from coordemu.explore.schedule_file import ScheduleFile
 from coordemu.explore.shrink import Shrunk
 from coordemu.explore.shrink import shrink as shrink_order
 from coordemu.explore.tally import Found
+from coordemu.lab.backfill_sim import BackfillSubject
 from coordemu.lab.order_run import CoordinatorSubject
 from coordemu.lab.recipe_subject import RecipeSubject
 from coordemu.lab.result import VERDICTS, Result
@@ -114,7 +115,7 @@ class Exploration:
 
     def __init__(
         self,
-        subject: CoordinatorSubject | ThpoolSubject | RecipeSubject,
+        subject: CoordinatorSubject | ThpoolSubject | RecipeSubject | BackfillSubject,
         search: OrderSearch,
         interrupted: Interrupts,
         save: str | None = None,

@@ -33,6 +33,7 @@ from coordemu.coord.shrink_plan import AT_DEADLINE, DRAIN_MODES, STAY_MODES, STO
 from coordemu.explore.jobs import MAX_JOBS
 from coordemu.explore.order_search import DEFAULT_ORDERS, DFS, DPOR, OrderSearch
 from coordemu.explore.portfolio import PORTFOLIO, SYSTEMATIC, check_strategy
+from coordemu.lab.backfill_sim import BackfillSubject
 from coordemu.lab.duration import parse_duration
 from coordemu.lab.order_run import CoordinatorSubject
 from coordemu.lab.order_scenario import OrderScenario, get_order_scenario
@@ -238,9 +239,9 @@ def make_order_scenario(name: str, given: dict[str, Any]) -> OrderScenario:
 
 def make_subject(
     name: str, policy: ResizePolicy, given: dict[str, Any]
-) -> CoordinatorSubject | ThpoolSubject | RecipeSubject:
+) -> CoordinatorSubject | ThpoolSubject | RecipeSubject | BackfillSubject:
     """The named scenario of the simulator under a policy, with the options and faults applied; of the thread pool
-    alone the policy's way to reduce is all that counts, of the client pool nothing. Raises click.UsageError."""
+    alone the policy's way to reduce is all that counts, of a recipe nothing. Raises click.UsageError."""
     try:
         family = recipe_family(name)
         if family is not None:
@@ -249,7 +250,7 @@ def make_subject(
                     raise click.UsageError(f"{_flag(field)} has no meaning for a recipe of {family.BOOK.title}")
             scenario = family.BOOK.scenario(name)
             try:
-                return family(scenario.name, tuple(given.get("faults_on") or ()))
+                return family.named(scenario.name, tuple(given.get("faults_on") or ()))
             except ValueError as err:
                 raise click.UsageError(f"--fault: {err}") from None
         for fault in given.get("faults_on") or ():

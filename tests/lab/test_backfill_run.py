@@ -19,8 +19,7 @@ from coordemu.lab.backfill_sim import in_a_thread_of_its_own, run_in_simulator, 
 from coordemu.lab.backfill_system import BackfillSystem, ContentGarbled
 from coordemu.lab.backfill_worker import Fate, fate_of
 from coordemu.lab.hub_plan import SILENCE, UNAVAILABLE, HubPlan, Outage, Slowness, Span
-from coordemu.pool.pool_conn import ConnFailed
-from coordemu.pool.pool_errors import Occupancy, PoolTimeout
+from coordemu.pool.pool_errors import ConnFailed, Occupancy, PoolTimeout
 from coordemu.resilience.error_class import HttpStatusError
 from coordemu.resilience.resilience_errors import BreakerOpen, RetriesExhausted
 from coordemu.resilience.settings import AlertSettings

@@ -21,9 +21,9 @@ from coordemu.lab.pool_metrics import (
     sum_up,
 )
 from coordemu.pool.cluster_client import ClusterError
-from coordemu.pool.pool_conn import ConnFailed
 from coordemu.pool.pool_conn_state import IllegalMove, PoolConnState
 from coordemu.pool.pool_errors import (
+    ConnFailed,
     ConnUnusable,
     DeadlineExceeded,
     NotInHand,

@@ -3,12 +3,12 @@ of our own, which say whatever a test wants of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
 import pytest
-from harness import LIMIT_S, SimHarness, ThreadsHarness, pytest_pyfunc_call, rt, until
+from harness import harness_fixture, pytest_pyfunc_call, rt, rt_threads, start, until
 
 from coordemu.pool.cluster_client import ClusterClient, ClusterOptions
 from coordemu.pool.conn_pool import ConnPool
@@ -17,19 +17,10 @@ from coordemu.pool.pool_options import PoolOptions
 from coordemu.pool.slot_map import SLOTS, even_map, slot_of
 from coordemu.resp_encode import OK, array, bulk, error, integer, null
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address, Runtime
-from coordemu.runtime.threads import ThreadsRuntime
 
-__all__ = ["pytest_pyfunc_call", "rt", "until"]
+__all__ = ["pytest_pyfunc_call", "rt", "rt_threads", "start", "until"]
 
-HARNESSES: dict[str, Callable[[], Any]] = {"threads": ThreadsHarness, "sim": lambda: SimHarness("random")}
-
-
-@pytest.fixture(params=sorted(HARNESSES))
-def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """One runtime's harness."""
-    made = HARNESSES[request.param]()
-    yield made
-    made.close()
+harness = harness_fixture()
 
 
 class Wire:
@@ -105,44 +96,6 @@ def make_pool(rt: Runtime, dialer: Dialer) -> Callable[..., ConnPool]:
     return make
 
 
-class Call:
-    """A call that runs as a task of its own."""
-
-    def __init__(self, rt: Runtime, function: Callable[[], Any], name: str) -> None:
-        self.value: Any = None
-        self.error: Exception | None = None
-        self.done = False
-        self._function = function
-        self.task = rt.spawn(self._run, name=name)
-
-    def _run(self) -> None:
-        try:
-            self.value = self._function()
-        except Exception as error:
-            self.error = error
-        self.done = True
-
-    def join(self) -> Any:
-        """Its value once it has ended; raises what it raised."""
-        assert self.task.join(LIMIT_S * NS_PER_S)
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-    def failure(self) -> Exception:
-        """What it raised, once it has ended."""
-        assert self.task.join(LIMIT_S * NS_PER_S)
-        assert self.error is not None
-        return self.error
-
-
-@pytest.fixture
-def start(rt: Runtime) -> Callable[..., Call]:
-    """`start(function)`: a call in a task of its own."""
-    count = iter(range(1, 10_000))
-    return lambda function, name="": Call(rt, function, name or f"caller {next(count)}")
-
-
 @pytest.fixture
 def rested(until: Callable[..., None]) -> Callable[[ConnPool], None]:
     """`rested(pool)`: wait for its dials to end, then check every rule."""
@@ -153,14 +106,6 @@ def rested(until: Callable[..., None]) -> Callable[[ConnPool], None]:
         check_invariants(pool)
 
     return check
-
-
-@pytest.fixture
-def rt_threads() -> Iterator[ThreadsRuntime]:
-    """Real threads, for a test that has the simulator of its own besides. None may be left."""
-    made = ThreadsHarness()
-    yield made.rt
-    made.close()
 
 
 class Node:

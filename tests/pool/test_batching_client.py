@@ -6,7 +6,7 @@ import hiredis
 import pytest
 
 from coordemu.pool.batching_client import BatchBroken, BatchingClient
-from coordemu.pool.pool_conn import ConnFailed
+from coordemu.pool.pool_errors import ConnFailed
 
 
 class EchoClient:

@@ -13,9 +13,9 @@ from redis.cluster import key_slot
 
 from coordemu.pool.cluster_client import ClusterClient, ClusterOptions
 from coordemu.pool.command_route import ClusterError
-from coordemu.pool.pool_conn import ConnFailed, PoolConn
+from coordemu.pool.pool_conn import PoolConn
 from coordemu.pool.pool_context import PoolContext
-from coordemu.pool.pool_errors import PoolClosed
+from coordemu.pool.pool_errors import ConnFailed, PoolClosed
 from coordemu.pool.slot_map import even_map, parse_slots, slot_of
 from coordemu.resp_encode import error
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address

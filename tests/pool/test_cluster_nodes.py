@@ -7,8 +7,7 @@ import pytest
 
 from coordemu.pool.cluster_client import ClusterClient, ClusterOptions
 from coordemu.pool.command_route import ClusterError
-from coordemu.pool.pool_conn import ConnFailed
-from coordemu.pool.pool_errors import BadConn, ConnUnusable, NotInHand, PoolTimeout
+from coordemu.pool.pool_errors import BadConn, ConnFailed, ConnUnusable, NotInHand, PoolTimeout
 from coordemu.pool.pool_hooks import PlainHook
 from coordemu.pool.pool_listener import PoolCounts
 from coordemu.pool.pool_options import PoolOptions

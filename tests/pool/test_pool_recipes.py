@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from searches import check_survives, failures_found
 
 from coordemu.explore.dfs import search_all
 from coordemu.explore.dpor import exhaust
 from coordemu.explore.order import PASSED
 from coordemu.explore.program import ProgramSubject
-from coordemu.explore.search import length_of, search_range
+from coordemu.explore.search import search_range
 from coordemu.pool.pool_faults import POOL_FAULTS, UnknownPoolFault, check_pool_faults
 from coordemu.pool.pool_recipe_list import POOL_RECIPES, SHOWN
 from coordemu.pool.slot_map_holder import SlotMapHolder
@@ -41,18 +42,14 @@ def test_every_fault_has_a_recipe_and_a_sentence_with_its_source() -> None:
 
 @pytest.mark.parametrize(("name", "fault"), SHOWN)
 def test_a_fault_is_found_and_again_with_another_seed(name: str, fault: str) -> None:
-    for seed in (0, 1, 2):
-        found = search_range(subject(name, fault), "portfolio", seed, 0, 1000, 100, stop_at_first=True).found
-        assert found, f"{fault} is not found by seed {seed}"
-        assert found[0].failure.kind in ("error", "deadlocked")
+    for failure in failures_found(subject(name, fault), fault):
+        assert failure.kind in ("error", "deadlocked")
 
 
 @pytest.mark.parametrize("strategy", ["random", "pct3", "pos"])
 @pytest.mark.parametrize("name", POOL_RECIPES)
 def test_the_mended_form_survives(name: str, strategy: str) -> None:
-    mended = subject(name)
-    result = search_range(mended, strategy, 7, 0, ORDERS, length_of(mended))
-    assert result.verdicts == {PASSED: ORDERS}, result.found[:1]
+    check_survives(subject(name), strategy, ORDERS)
 
 
 @pytest.mark.parametrize("name", SMALL)

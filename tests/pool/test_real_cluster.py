@@ -15,8 +15,7 @@ import pytest
 from coordemu.pool.cluster_client import ClusterClient, ClusterOptions
 from coordemu.pool.command_route import ClusterError
 from coordemu.pool.invariants import check_invariants
-from coordemu.pool.pool_conn import ConnFailed
-from coordemu.pool.pool_errors import PoolTimeout
+from coordemu.pool.pool_errors import ConnFailed, PoolTimeout
 from coordemu.pool.pool_options import PoolOptions
 from coordemu.pool.slot_map import SLOTS, slot_of
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Runtime
@@ -257,3 +256,17 @@ def test_a_read_in_a_pipeline_follows_a_slot_that_is_open(cluster: RedisCluster,
         assert not isinstance(conn.call("PING"), hiredis.ReplyError)
     client.close()
     assert cluster.statistics()["alive"] == 3
+
+
+def test_a_command_goes_to_its_key_wherever_that_stands(cluster: RedisCluster, rt_threads: ThreadsRuntime) -> None:
+    client = ClusterClient(rt_threads, cluster.addresses, ClusterOptions(max_redirects=0))
+    for node in range(3):
+        (key,) = keys_of(node, 1, "stream")
+        client.execute("XGROUP", "CREATE", key, "group", 0, "MKSTREAM")
+        client.execute("XADD", key, "1-0", "field", "value")
+        ((name, _),) = client.execute("XREADGROUP", "GROUP", "group", "me", "COUNT", 1, "STREAMS", key, ">")
+        assert name == key.encode()
+        assert client.execute("EVAL", "return redis.call('XLEN', KEYS[1])", 1, key) == 1
+        assert client.execute("OBJECT", "ENCODING", key) == b"stream"
+    assert client.statistics()["moved"] == client.statistics()["retries"] == 0
+    client.close()

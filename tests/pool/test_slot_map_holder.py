@@ -5,9 +5,8 @@ from __future__ import annotations
 import hiredis
 import pytest
 
-from coordemu.pool.pool_conn import ConnFailed
 from coordemu.pool.pool_context import PoolContext
-from coordemu.pool.pool_errors import Cancelled, DeadlineExceeded, NoSlotMap
+from coordemu.pool.pool_errors import Cancelled, ConnFailed, DeadlineExceeded, NoSlotMap
 from coordemu.pool.slot_map import even_map
 from coordemu.pool.slot_map_holder import SlotMapHolder
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address

@@ -2,65 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from harness import LIMIT_S, SimHarness, ThreadsHarness, pytest_pyfunc_call, rt, until
+from harness import harness_fixture, pytest_pyfunc_call, rt, rt_threads, start, until
 
 from coordemu.runtime.base import NS_PER_S, Runtime
 from coordemu.runtime.sim import SimRuntime
-from coordemu.runtime.threads import ThreadsRuntime
 
-__all__ = ["pytest_pyfunc_call", "rt", "until"]
+__all__ = ["pytest_pyfunc_call", "rt", "rt_threads", "start", "until"]
 
-HARNESSES: dict[str, Callable[[], Any]] = {"threads": ThreadsHarness, "sim": lambda: SimHarness("random")}
-
-
-@pytest.fixture(params=sorted(HARNESSES))
-def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """One runtime's harness."""
-    made = HARNESSES[request.param]()
-    yield made
-    made.close()
-
-
-class Call:
-    """A call that runs as a task of its own. `value`, or `error` (of any kind), once it is `done`."""
-
-    def __init__(self, rt: Runtime, function: Callable[[], Any], name: str) -> None:
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.done = False
-        self._function = function
-        self.task = rt.spawn(self._run, name=name)
-
-    def _run(self) -> None:
-        try:
-            self.value = self._function()
-        except Exception as error:
-            self.error = error
-        self.done = True
-
-    def join(self) -> Any:
-        """Its value once it has ended; raises what it raised."""
-        assert self.task.join(LIMIT_S * NS_PER_S)
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-    def failure(self) -> BaseException:
-        """What it raised, once it has ended."""
-        assert self.task.join(LIMIT_S * NS_PER_S)
-        assert self.error is not None
-        return self.error
-
-
-@pytest.fixture
-def start(rt: Runtime) -> Callable[..., Call]:
-    """`start(function, name="")`: a call in a task of its own."""
-    count = iter(range(1, 10_000))
-    return lambda function, name="": Call(rt, function, name or f"caller {next(count)}")
+harness = harness_fixture()
 
 
 class ShiftedTime:
@@ -92,11 +44,3 @@ def shifted(rt: Runtime) -> ShiftedTime:
 def sim() -> SimRuntime:
     """A simulator of its own, for a test that runs programs in it: `sim.run(main).check()`."""
     return SimRuntime()
-
-
-@pytest.fixture
-def rt_threads() -> Iterator[ThreadsRuntime]:
-    """Real threads, for a test that has the simulator of its own besides. None may be left."""
-    made = ThreadsHarness()
-    yield made.rt
-    made.close()

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from coordemu.resilience.breaker_events import CALL_KINDS, MAX_ERRORS, MAX_WAITING, MOVE_KINDS, BreakerEvent
+from coordemu.resilience.breaker_events import CALL_KINDS, MOVE_KINDS, BreakerEvent
 from coordemu.resilience.breaker_state import BreakerState
 from coordemu.resilience.circuit_breaker import BreakerOpen, BreakerOptions, CircuitBreaker
+from coordemu.resilience.event_box import MAX_ERRORS, MAX_WAITING
 
 S = BreakerState
 OPTIONS = BreakerOptions(failures_in_row=2, open_ms=10, half_open_max_ms=100)

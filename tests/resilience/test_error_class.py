@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from coordemu.pool import pool_errors
 from coordemu.pool.batching_client import BatchBroken
 from coordemu.pool.command_route import ClusterError
-from coordemu.pool.pool_conn import ConnFailed
-from coordemu.pool.pool_errors import Occupancy, PoolTimeout
+from coordemu.pool.pool_errors import ConnFailed, Occupancy, PoolTimeout
 from coordemu.pool.turns import NoTurn
 from coordemu.resilience import resilience_errors as errors
 from coordemu.resilience.error_class import (

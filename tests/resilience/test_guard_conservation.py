@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searches import check_survives, failures_found
 
 from coordemu.explore.dpor import exhaust
 from coordemu.explore.order import PASSED
 from coordemu.explore.program import ProgramSubject
-from coordemu.explore.search import length_of, search_range
 from coordemu.pool.pool_context import PoolContext, pause
 from coordemu.pool.pool_errors import Cancelled, DeadlineExceeded
 from coordemu.resilience.bulkhead import Bulkhead
@@ -223,17 +223,13 @@ def subject(*faults: str) -> ProgramSubject:
 
 @pytest.mark.parametrize("fault", GUARD_FAULTS)
 def test_the_search_finds_each_fault(fault: str) -> None:
-    for seed in (0, 1, 2):
-        found = search_range(subject(fault), "portfolio", seed, 0, 1000, 60, stop_at_first=True).found
-        assert found, f"{fault} is not found by seed {seed}"
-        assert ("B3" if fault == REFUSAL_COUNTS else "B2") in found[0].failure.sentence
+    for failure in failures_found(subject(fault), fault, length=60):
+        assert ("B3" if fault == REFUSAL_COUNTS else "B2") in failure.sentence
 
 
 @pytest.mark.parametrize("strategy", ["random", "pct3", "pos"])
 def test_the_mended_form_survives(strategy: str) -> None:
-    mended = subject()
-    result = search_range(mended, strategy, 7, 0, 300, length_of(mended))
-    assert result.verdicts == {PASSED: 300}, result.found[:1]
+    check_survives(subject(), strategy, 300)
 
 
 def test_the_mended_form_survives_every_class_of_orders() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from searches import check_survives, failures_found
 
 from coordemu.explore.dfs import search_all
 from coordemu.explore.dpor import exhaust
 from coordemu.explore.order import PASSED
 from coordemu.explore.program import ProgramSubject
-from coordemu.explore.search import length_of, search_range
 from coordemu.resilience.bulkhead import Bulkhead
 from coordemu.resilience.faulty_limiters import make_bulkhead, make_sliding_log, make_token_bucket
 from coordemu.resilience.limiter_faults import BUCKET_FAULTS, BULKHEAD_FAULTS, LIMITER_FAULTS, LOG_FAULTS
@@ -38,18 +38,14 @@ def test_every_fault_has_a_recipe_and_a_sentence() -> None:
 
 @pytest.mark.parametrize(("name", "fault"), LIMITERS_SHOWN)
 def test_a_fault_is_found_and_again_with_another_seed(name: str, fault: str) -> None:
-    for seed in (0, 1, 2):
-        result = search_range(subject(name, fault), "portfolio", seed, 0, FEW, 100, stop_at_first=True)
-        assert result.found, f"{fault} is not found by seed {seed}"
-        assert result.found[0].failure.kind in ("error", "deadlocked")
+    for failure in failures_found(subject(name, fault), fault, FEW):
+        assert failure.kind in ("error", "deadlocked")
 
 
 @pytest.mark.parametrize("strategy", ["portfolio", "random", "pct3", "pos"])
 @pytest.mark.parametrize("name", LIMITER_RECIPES)
 def test_the_mended_form_survives(name: str, strategy: str) -> None:
-    mended = subject(name)
-    result = search_range(mended, strategy, 7, 0, ORDERS, length_of(mended))
-    assert result.verdicts == {PASSED: ORDERS}, result.found[:1]
+    check_survives(subject(name), strategy, ORDERS)
 
 
 @pytest.mark.parametrize("name", LIMITER_RECIPES)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from searches import check_survives
 
 from coordemu.explore.dpor import exhaust
 from coordemu.explore.order import PASSED
 from coordemu.explore.program import ProgramSubject
-from coordemu.explore.search import length_of, search_range
+from coordemu.explore.search import search_range
 from coordemu.resilience.node_turns import NODE_FAULTS
 from coordemu.resilience.pool_pressure import PRESSURE_FAULTS
 from coordemu.resilience.pressure_recipes import PRESSURE_RECIPES, PRESSURE_SHOWN
@@ -36,7 +37,7 @@ def test_a_fault_is_found(name: str, fault: str, seed: int) -> None:
 @pytest.mark.parametrize("name", PRESSURE_RECIPES)
 def test_the_mended_form_survives(name: str, strategy: str) -> None:
     mended = subject(name)
-    assert search_range(mended, strategy, 7, 0, ORDERS, length_of(mended)).verdicts == {PASSED: ORDERS}
+    check_survives(mended, strategy, ORDERS)
 
 
 @pytest.mark.parametrize("name", ["two-looks", "first-callers"])

@@ -15,11 +15,11 @@ import pytest
 import tenacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searches import check_survives, failures_found
 
 from coordemu.explore.dpor import exhaust
 from coordemu.explore.order import PASSED
 from coordemu.explore.program import ProgramSubject
-from coordemu.explore.search import length_of, search_range
 from coordemu.pool.pool_context import PoolContext
 from coordemu.pool.pool_errors import Cancelled, DeadlineExceeded
 from coordemu.resilience.error_class import Classified, ErrorClass, HttpStatusError, classify
@@ -427,18 +427,13 @@ def subject(*faults: str) -> ProgramSubject:
 
 @pytest.mark.parametrize("fault", RETRY_FAULTS)
 def test_the_search_finds_each_fault(fault: str) -> None:
-    for seed in (0, 1, 2):
-        found = search_range(subject(fault), "portfolio", seed, 0, 1000, 60, stop_at_first=True).found
-        assert found, f"{fault} is not found by seed {seed}"
-        letters = {RETRY_AFTER_CANCEL: "R2", CANCEL_KEEPS_GRANT: "R1"}[fault]
-        assert letters in str(found[0].failure)
+    for failure in failures_found(subject(fault), fault, length=60):
+        assert {RETRY_AFTER_CANCEL: "R2", CANCEL_KEEPS_GRANT: "R1"}[fault] in str(failure)
 
 
 @pytest.mark.parametrize("strategy", ["random", "pct3", "pos"])
 def test_the_mended_form_survives(strategy: str) -> None:
-    mended = subject()
-    result = search_range(mended, strategy, 7, 0, 300, length_of(mended))
-    assert result.verdicts == {PASSED: 300}, result.found[:1]
+    check_survives(subject(), strategy, 300)
 
 
 def test_the_mended_form_survives_every_class_of_orders() -> None:

@@ -3,12 +3,12 @@ runtimes; beside a real Redis; and in hundreds of orders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
 import pytest
-from harness import SimHarness, ThreadsHarness, rt, until
+from harness import harness_fixture, rt, until
 
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Runtime
 from coordemu.runtime.sim import SimRuntime
@@ -21,17 +21,9 @@ from coordemu.shards.shard_values import ListValue
 
 __all__ = ["rt", "until"]
 
-HARNESSES: dict[str, Callable[[], Any]] = {"threads": ThreadsHarness, "sim": lambda: SimHarness("random")}
+harness = harness_fixture()
 PATIENCE_MS = 10_000
 Words = tuple[Any, ...]
-
-
-@pytest.fixture(params=sorted(HARNESSES))
-def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """One runtime's harness."""
-    made = HARNESSES[request.param]()
-    yield made
-    made.close()
 
 
 class Hall:

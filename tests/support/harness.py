@@ -1,14 +1,14 @@
 """How to make each runtime for a test, and how to run a test inside it; for every suite that runs on both.
 
 A test is a plain function of `rt` that runs as the task "main" of that runtime, so that the same text runs on threads
-and in the simulator. A suite's conftest imports these names and defines the fixture `harness` over its own HARNESSES.
+and in the simulator. A suite's conftest imports these names and has a fixture `harness` made by `harness_fixture`.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -93,6 +93,21 @@ class SimHarness:
         assert not self.rt.tasks()
 
 
+BOTH: Mapping[str, Callable[[], Any]] = {"threads": ThreadsHarness, "sim": lambda: SimHarness("random")}
+
+
+def harness_fixture(kinds: Mapping[str, Callable[[], Any]] = BOTH) -> Any:
+    """The fixture `harness` of a suite: each of `kinds` by its name, closed after the test."""
+
+    @pytest.fixture(name="harness", params=sorted(kinds))
+    def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
+        made = kinds[request.param]()
+        yield made
+        made.close()
+
+    return harness
+
+
 @pytest.fixture
 def rt(harness: Any) -> Runtime:
     """The runtime under test."""
@@ -119,3 +134,49 @@ def until(rt: Runtime) -> Callable[[Callable[[], Any]], None]:
         assert rt.poll_until(predicate, 200_000, "the test's condition", timeout_ns=10 * NS_PER_S)
 
     return wait
+
+
+@pytest.fixture
+def rt_threads() -> Iterator[ThreadsRuntime]:
+    """Real threads, for a test that has the simulator of its own besides, or wants no other. None may be left."""
+    made = ThreadsHarness()
+    yield made.rt
+    made.close()
+
+
+class Call:
+    """A call that runs as a task of its own. `value`, or `error`, once it is `done`."""
+
+    def __init__(self, rt: Runtime, function: Callable[[], Any], name: str) -> None:
+        self.value: Any = None
+        self.error: Exception | None = None
+        self.done = False
+        self._function = function
+        self.task = rt.spawn(self._run, name=name)
+
+    def _run(self) -> None:
+        try:
+            self.value = self._function()
+        except Exception as error:
+            self.error = error
+        self.done = True
+
+    def join(self) -> Any:
+        """Its value once it has ended; raises what it raised."""
+        assert self.task.join(LIMIT_S * NS_PER_S)
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def failure(self) -> Exception:
+        """What it raised, once it has ended."""
+        assert self.task.join(LIMIT_S * NS_PER_S)
+        assert self.error is not None
+        return self.error
+
+
+@pytest.fixture
+def start(rt: Runtime) -> Callable[..., Call]:
+    """`start(function, name="")`: a call in a task of its own."""
+    count = iter(range(1, 10_000))
+    return lambda function, name="": Call(rt, function, name or f"caller {next(count)}")

@@ -12,8 +12,9 @@ waiting.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
+
+from coordemu.name_check import check_names
 
 STATE_READ_OUTSIDE_LOCK = "state-read-outside-lock"
 NO_WORKER_MARK = "no-worker-mark"
@@ -36,10 +37,4 @@ class UnknownFault(ValueError):
 
 def check_faults(names: Collection[str]) -> frozenset[str]:
     """The names as a set. Raises UnknownFault for one that is not in `HISTORICAL_FAULTS`. Thread: any."""
-    if isinstance(names, str):
-        raise UnknownFault(f"faults are a set of names, not the one word {names!r}")
-    for name in names:
-        if name not in HISTORICAL_FAULTS:
-            near = get_close_matches(str(name), HISTORICAL_FAULTS, n=1, cutoff=0.0)[0]
-            raise UnknownFault(f"no historical fault is called {name!r}; did you mean {near!r}?")
-    return frozenset(names)
+    return check_names(names, HISTORICAL_FAULTS, "historical fault", UnknownFault)

@@ -11,6 +11,7 @@ Thread: frozen, any. Upstream: the write-up of the backfill worker. Left out: ho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -126,6 +127,16 @@ class BackfillPlan:
     def to_json(self) -> dict[str, Any]:
         """All fields, spans and the Hub's plan as text."""
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> BackfillPlan:
+        """What `to_json` wrote; what is left out is as ever. Raises TypeError, ValueError for anything else."""
+        read = dict(values)
+        if "hub" in read:
+            read["hub"] = HubPlan.parse(read["hub"])
+        if "kills" in read:
+            read["kills"] = tuple(Span.parse(text) for text in read["kills"])
+        return cls(**read)
 
 
 def scaled(value: T, speed: float) -> T:

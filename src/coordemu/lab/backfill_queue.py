@@ -110,7 +110,34 @@ class _Turns:
             return str(self._last)
 
 
-class ListQueue:
+class _ServerQueue:
+    """What both kinds know: the server, the form, and the key under which they are there."""
+
+    kind = ""
+
+    def __init__(
+        self,
+        rt: Runtime,
+        tag: str,
+        execute: Execute,
+        pipeline: Pipeline,
+        survives: bool,
+        remove_first: bool = False,
+    ) -> None:
+        self.name = f"{tag} {self.kind}"
+        self._rt = rt
+        self._execute = execute
+        self._pipeline = pipeline
+        self._survives = survives
+        self._remove_first = remove_first
+        self._key = b"{%s}:%s" % (tag.encode(), self.kind.encode())
+        self._turns = _Turns(rt, self.name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {'surviving' if self._survives else 'fragile'}>"
+
+
+class ListQueue(_ServerQueue):
     """A list. tag: of its keys.  execute, pipeline: reach the server.  survives: which form, see above.
     remove_first: a fault: what is given back is removed before it is put."""
 
@@ -125,15 +152,8 @@ class ListQueue:
         survives: bool,
         remove_first: bool = False,
     ) -> None:
-        self.name = f"{tag} list"
-        self._rt = rt
-        self._execute = execute
-        self._pipeline = pipeline
-        self._survives = survives
-        self._remove_first = remove_first
-        self._key = b"{%s}:list" % tag.encode()
+        super().__init__(rt, tag, execute, pipeline, survives, remove_first)
         self._out = b"{%s}:taken" % tag.encode()
-        self._turns = _Turns(rt, self.name)
         self._seen_ns: dict[bytes, int] = {}
 
     def prepare(self) -> None:
@@ -190,31 +210,11 @@ class ListQueue:
         """What it leaves on the server."""
         return (self._key, self._out)
 
-    def __repr__(self) -> str:
-        return f"<ListQueue {self.name!r} {'surviving' if self._survives else 'fragile'}>"
 
-
-class StreamQueue:
+class StreamQueue(_ServerQueue):
     """A stream with one group of consumers. Arguments as `ListQueue`."""
 
     kind = STREAM
-
-    def __init__(
-        self,
-        rt: Runtime,
-        tag: str,
-        execute: Execute,
-        pipeline: Pipeline,
-        survives: bool,
-        remove_first: bool = False,
-    ) -> None:
-        self.name = f"{tag} stream"
-        self._execute = execute
-        self._pipeline = pipeline
-        self._survives = survives
-        self._remove_first = remove_first
-        self._key = b"{%s}:stream" % tag.encode()
-        self._turns = _Turns(rt, self.name)
 
     def prepare(self) -> None:
         """Make the stream and its group unless they are there. Raises what `execute` does. Thread: any. Blocks."""
@@ -285,9 +285,6 @@ class StreamQueue:
     def keys(self) -> tuple[bytes, ...]:
         """What it leaves on the server."""
         return (self._key,)
-
-    def __repr__(self) -> str:
-        return f"<StreamQueue {self.name!r} {'surviving' if self._survives else 'fragile'}>"
 
 
 def make_queue(

@@ -38,8 +38,8 @@ from coordemu.lab.hub_content import message_of
 from coordemu.lab.hub_host import HubHost
 from coordemu.lab.hub_limit import HubLimit
 from coordemu.lab.pool_metrics import reason_of
-from coordemu.pool.pool_conn import ConnFailed
 from coordemu.pool.pool_context import PoolContext, pause
+from coordemu.pool.pool_errors import ConnFailed
 from coordemu.resilience.breaker_events import BreakerEvent
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Runtime, Task
 from coordemu.shards.shard_errors import ShardError

@@ -14,9 +14,9 @@ from typing import Any, Protocol, Self
 
 import hiredis
 
-from coordemu.pool.cluster_client import ClusterClient
-from coordemu.pool.pool_conn import Command, ConnFailed, PoolConn
-from coordemu.pool.pool_context import PoolContext
+from coordemu.pool.command_route import slot_of_command
+from coordemu.pool.pool_conn import Command, PoolConn
+from coordemu.pool.pool_errors import ConnFailed
 from coordemu.pool.slot_map import SlotMap, even_map, parse_slots, slot_of
 from coordemu.runtime.base import NS_PER_S, Address, Runtime
 from coordemu.shards.in_process_fleet import InProcessFleet
@@ -74,11 +74,11 @@ class SideDoor:
 
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Commands with keys of one node, in one go; errors among the replies. Raises ConnFailed, OSError, ValueError
-        for a slot that nobody serves. Blocks."""
-        slot = slot_of(key_of(commands[0]))
-        node = self.map().node_of(slot)
+        for a command without a key, or with one that nobody serves. Blocks."""
+        slot = slot_of_command(commands[0])
+        node = None if slot is None else self.map().node_of(slot)
         if node is None:
-            raise ValueError(f"nobody serves slot {slot}")
+            raise ValueError(f"nobody serves slot {slot}, of {commands[0][0]!r}")
         return self._ask(node, commands)
 
     def execute(self, *command: str | bytes | int) -> Any:
@@ -134,25 +134,3 @@ def tags_for(slots: SlotMap, prefix: str) -> dict[Address, str]:
         if len(found) == len(wanted):
             return {node: found[node] for node in slots.nodes if node in found}
     raise ValueError(f"no key for {len(wanted) - len(found)} of the nodes in {MOST_TAGS} tries")
-
-
-def key_of(command: Command) -> bytes:
-    """The first key of a command: its second word, but for those of consumer groups, where it stands later. Thread:
-    any."""
-    words = [word if isinstance(word, bytes) else str(word).encode() for word in command]
-    name = words[0].upper()
-    if name == b"XREADGROUP":
-        return words[words.index(b"STREAMS") + 1]
-    return words[2] if name == b"XGROUP" else words[1]
-
-
-class KeyedClient(ClusterClient):
-    """A cluster client that knows where the key of each command of the backfill stands; the pool's own takes the second
-    word for it."""
-
-    def execute(self, *command: str | bytes | int, ctx: PoolContext | None = None) -> Any:
-        """As `ClusterClient.execute`."""
-        (reply,) = self._run_group((command,), slot_of(key_of(command)), ctx)
-        if isinstance(reply, hiredis.ReplyError):
-            raise reply
-        return reply

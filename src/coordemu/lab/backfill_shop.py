@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 
 from coordemu.lab.backfill_ledger import BackfillLedger
 from coordemu.lab.backfill_plan import BackfillPlan
 from coordemu.lab.backfill_store import BackfillStore
 from coordemu.lab.backfill_system import BackfillSystem
+from coordemu.name_check import check_names
 from coordemu.pool.pool_context import pause
 from coordemu.pool.pool_errors import Cancelled, PoolClosed
 from coordemu.runtime.base import NS_PER_MS, Runtime
@@ -49,11 +49,7 @@ class UnknownBackfillFault(ValueError):
 
 def check_backfill_faults(names: Collection[str]) -> frozenset[str]:
     """The names, as a set. Raises UnknownBackfillFault. Thread: any."""
-    for name in names:
-        if name not in BACKFILL_FAULTS:
-            near = get_close_matches(name, BACKFILL_FAULTS, n=1, cutoff=0.0)[0]
-            raise UnknownBackfillFault(f"no fault of the backfill is called {name!r}; did you mean {near!r}?")
-    return frozenset(names)
+    return check_names(names, BACKFILL_FAULTS, "fault of the backfill", UnknownBackfillFault)
 
 
 class Hands:

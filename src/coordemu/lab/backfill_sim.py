@@ -13,10 +13,10 @@ Bound: MAX_STEPS steps of a whole run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from coordemu.explore.order import Failure, Finding, Subject
 from coordemu.explore.signature import failure_of
@@ -26,11 +26,12 @@ from coordemu.lab.backfill_plan import BackfillPlan
 from coordemu.lab.backfill_result import ENDED, BackfillResult
 from coordemu.lab.backfill_run import BackfillRun, BackfillRunError, Watch, never, nobody_looks
 from coordemu.lab.backfill_servers import BackfillServers, ForgetfulFleet
-from coordemu.lab.backfill_shop import check_backfill_faults
+from coordemu.lab.backfill_shop import ACK_FIRST, MARKER_LAST, OUTBOX_LATE, REMOVE_FIRST, check_backfill_faults
 from coordemu.lab.backfill_watch import BackfillLook
 from coordemu.lab.hub_plan import HubPlan, Outage, Span
 from coordemu.lab.oracles import BROKEN
 from coordemu.lab.order_verdict import HEALTHY
+from coordemu.lab.recipe_subject import NamedCase, SubjectBook
 from coordemu.resilience.settings import (
     BackfillSettings,
     BreakerSettings,
@@ -112,6 +113,30 @@ def backfill_program(
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class BackfillCase(NamedCase):
+    """The small form by a name. forgets: whether its server loses its keys when it dies."""
+
+    forgets: bool
+
+
+_WHAT = "Six messages, one of them poison, three workers that may die, a Hub that is down for a moment"
+BACKFILL = SubjectBook(
+    BACKFILL_KIND, "backfill", "the backfill",
+    (
+        BackfillCase(
+            "backfill", f"{_WHAT}, a Redis that dies and forgets: every message is done or a dead letter.",
+            (ACK_FIRST, MARKER_LAST, OUTBOX_LATE), True,
+        ),
+        BackfillCase(
+            "backfill-remembering", f"{_WHAT}, a Redis that dies and comes back with its keys.",
+            (ACK_FIRST, REMOVE_FIRST), False,
+        ),
+    ),
+    check_backfill_faults,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class BackfillSubject:
     """The small form as a subject. plan, setup: of it.  deaths: so many times at most the server dies.  forgets:
@@ -125,18 +150,44 @@ class BackfillSubject:
     chaos: tuple[str, ...] = ("reset", "half-open")
     faults: tuple[str, ...] = ()
 
+    BOOK: ClassVar[SubjectBook[BackfillCase]] = BACKFILL
+
     def __post_init__(self) -> None:
         check_backfill_faults(self.faults)
+
+    @classmethod
+    def named(cls, name: str, faults: Sequence[str]) -> BackfillSubject:
+        """One of BACKFILL. Raises ScenarioError, UnknownBackfillFault."""
+        return cls(forgets=BACKFILL.scenario(name).forgets, faults=BACKFILL.faults(faults))
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> BackfillSubject:
+        """What `describe` told of, with the small setup. Raises KeyError, TypeError, ValueError."""
+        deaths, forgets = description["deaths"], description["forgets"]
+        if type(deaths) is not int or deaths < 0 or type(forgets) is not bool:
+            raise ValueError(f"backfill: {deaths=}, {forgets=}")
+        plan = BackfillPlan.from_json(description["plan"])
+        faults = BACKFILL.faults(description.get("faults", ()))
+        return cls(plan, deaths=deaths, forgets=forgets, chaos=tuple(description["chaos"]), faults=faults)
+
+    @property
+    def scenario(self) -> BackfillCase:
+        """The case that is most like it."""
+        return next(case for case in BACKFILL.scenarios.values() if case.forgets is self.forgets)
+
+    @property
+    def way(self) -> str:
+        """The faults that are on, for a table."""
+        return f"with {', '.join(self.faults)}" if self.faults else "mended"
 
     @property
     def name(self) -> str:
         """For a reader."""
-        way = f"with {', '.join(self.faults)}" if self.faults else "mended"
         server = "forgetful" if self.forgets else "remembering"
-        return f"backfill, {self.plan.messages} messages, {self.plan.concurrency} workers, {server} server, {way}"
+        return f"backfill, {self.plan.messages} messages, {self.plan.concurrency} workers, {server} server, {self.way}"
 
     def describe(self) -> dict[str, Any]:
-        """What it is made of, as far as it differs from the defaults."""
+        """Plain values, all but the setup; `coordemu.lab.subjects.subject_from` makes it again, with the small one."""
         return {
             "kind": BACKFILL_KIND,
             "faults": list(self.faults),

@@ -25,11 +25,10 @@ from typing import Any, TypeVar
 from coordemu.lab.backfill_measures import BackfillSetup
 from coordemu.lab.backfill_plan import BackfillPlan, scaled
 from coordemu.lab.backfill_queue import BackfillQueue, Taken, Ticket
-from coordemu.lab.backfill_servers import KeyedClient
 from coordemu.lab.backfill_store import BackfillStore, StoreBusy
 from coordemu.lab.backfill_tally import FINISH, HUB, PUT, REAP, STORE, TAKE, OpTally
 from coordemu.lab.hub_client import HubClient
-from coordemu.pool.cluster_client import ClusterOptions
+from coordemu.pool.cluster_client import ClusterClient, ClusterOptions
 from coordemu.pool.pool_conn import Command
 from coordemu.pool.pool_context import PoolContext
 from coordemu.pool.pool_options import PoolOptions
@@ -91,7 +90,7 @@ class BackfillSystem:
         # A take asks for a wait of its own on top of the time for a reply.
         read_ms = settings.redis.read_timeout_ms and settings.redis.read_timeout_ms + settings.redis.blocking_ms
         pool = scaled(setup.settings.redis.pool_options(), plan.speed)
-        self.client = KeyedClient(
+        self.client = ClusterClient(
             rt, addresses, ClusterOptions(pool=pool, max_redirects=0, read_timeout_ms=read_ms, password=password),
             "backfill",
         )  # fmt: skip

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordemu.lab.pool_metrics import POOL_TIMEOUT, TIMEOUT, kind_of, reason_of
+from coordemu.lab.pool_metrics import POOL_TIMEOUT, TIMEOUT, Reason, kind_of, reason_of
 from coordemu.pool.pool_errors import Cancelled
 from coordemu.resilience.resilience_errors import BulkheadFull, RateLimited, ResilienceError
 
@@ -78,15 +78,6 @@ class OpTally:
 
 
 @dataclass(frozen=True, slots=True)
-class OpReason:
-    """Failures of one kind: how many, and what the first of them said."""
-
-    name: str
-    count: int
-    example: str
-
-
-@dataclass(frozen=True, slots=True)
 class OpSums:
     """The sums of many tallies. operations: begun, by what.  failed: by (what, kind).  longest_ns: of a caller's
     absence, by what."""
@@ -94,7 +85,7 @@ class OpSums:
     operations: dict[str, int] = field(default_factory=dict)
     failed: dict[tuple[str, str], int] = field(default_factory=dict)
     longest_ns: dict[str, int] = field(default_factory=dict)
-    reasons: tuple[OpReason, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
     @property
     def total(self) -> int:
@@ -158,5 +149,5 @@ def sum_ops(tallies: Iterable[OpTally]) -> OpSums:
             entry[0] += count
     ordered = sorted(reasons.items(), key=lambda item: (-item[1][0], item[0]))
     return OpSums(
-        operations, failed, longest_ns, tuple(OpReason(name, count, example) for name, (count, example) in ordered)
+        operations, failed, longest_ns, tuple(Reason(name, count, example) for name, (count, example) in ordered)
     )

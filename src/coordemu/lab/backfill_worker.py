@@ -27,7 +27,7 @@ from coordemu.lab.backfill_store import DUPLICATE
 from coordemu.lab.backfill_system import ContentGarbled, classify_here
 from coordemu.lab.backfill_tally import OpTally
 from coordemu.lab.pool_metrics import reason_of
-from coordemu.pool.pool_conn import ConnFailed
+from coordemu.pool.pool_errors import ConnFailed
 from coordemu.resilience.error_class import ErrorClass
 from coordemu.resilience.resilience_errors import RetriesExhausted
 

@@ -1,8 +1,8 @@
 """HttpConn: a blocking HTTP/1.1 connection for one caller at a time, on a loop of its own.
 
-Role: what a client's pool dials and hands out, as `PoolConn` is for Redis: the caller's own thread turns the loop while
-it waits for its answer. A connection carries one request after the other, as long as the server keeps it; after a
-request without its whole answer it is of no use any more, since the rest may still come.
+Role: what a client's pool dials and hands out, as `PoolConn` is for Redis: a `BlockingStream`. It carries one request
+after the other, as long as the server keeps it; after a request without its whole answer it is of no use any more,
+since the rest may still come.
 
 Waiting ends with the answer, a time-out, the end of the connection, the caller's context (its deadline, or a cancel
 from any other thread), or `close`, also from any other: the last two wake the loop and leave the rest to its caller.
@@ -19,13 +19,13 @@ from collections.abc import Callable, Sequence
 import h11
 
 from coordemu.lab.http_message import HttpResponse
-from coordemu.pool.pool_conn import ConnFailed
+from coordemu.pool.blocking_stream import CLOSED, CONNECT, PROTOCOL, TIMEOUT, BlockingStream
 from coordemu.pool.pool_context import PoolContext
+from coordemu.pool.pool_errors import ConnFailed
 from coordemu.runtime.base import NS_PER_MS, Address, Holder, Runtime, Task, TransportClosed
 
 HEAD_BYTES = 65_536
 BODY_BYTES = 8 * 1_048_576
-CONNECT, TIMEOUT, CLOSED, PROTOCOL = "connect", "timeout", "closed", "protocol"
 
 
 class HttpFailed(ConnFailed):
@@ -37,55 +37,34 @@ class HttpFailed(ConnFailed):
     """
 
 
-class HttpConn:
+class HttpConn(BlockingStream):
     """One connection, connected when made. A `TransportHandler`, and a resource for `ConnPool`.
 
     address: of the server.  timeout_ns: for the connecting, None: no limit but the system's.  body_bytes: the longest
     body that is read. Raises HttpFailed, OSError when no descriptor is to be had. May block.
     """
 
+    _failure = HttpFailed
+    _closes_in_order = True
+
     def __init__(
         self, rt: Runtime, address: Address, timeout_ns: int | None = None, body_bytes: int = BODY_BYTES
     ) -> None:
-        self.address = address
-        self.name = f"http {address}"
+        super().__init__(rt, address, f"http {address}")
         self.requests = 0
-        self._rt = rt
         self._body_bytes = body_bytes
-        self._loop = rt.loop(self.name)
         self._h11: h11.Connection | None = None  # of the request under way
         self._head: h11.Response | None = None
         self._body: list[bytes] = []
         self._body_size = 0
         self._answer: HttpResponse | None = None
-        self._connected = False
-        self._error: HttpFailed | None = None
-        self._lock = rt.lock(self.name)
-        self._busy = True
-        self._shut = False
-        self._closed = False
-        self._close_asked = self._loop.async_handle(self._on_close_asked, f"{self.name} close")
         self._context_ended = self._loop.async_handle(lambda: None, f"{self.name} cancel")
-        try:
-            self._transport = self._loop.connect(address, self, timeout_ns)
-            while not self._connected and self._error is None:
-                self._loop.run_once(None)
-            if self._error is not None:
-                raise self._error
-        except BaseException:
-            self._shut = True
-            self._finish()
-            raise
-        self._finish()
+        self._open(timeout_ns)
 
-    # -- what the loop calls, on the caller's thread, inside its turn
-
-    def on_connect(self) -> None:
-        """It stands."""
-        self._connected = True
+    # -- what the loop calls
 
     def on_data(self, data: bytes) -> None:
-        """An answer, or a part of one."""
+        """An answer, or a part of one. Thread: the caller's, inside its turn of the loop."""
         if self._h11 is None:
             self._fail(PROTOCOL, "sends what nobody has asked for")
             return
@@ -93,7 +72,10 @@ class HttpConn:
         self._read(PROTOCOL, "answers with what is no HTTP")
 
     def on_close(self, reason: str | None) -> None:
-        """It has ended; where an answer has no length of its own that is the answer's end, too."""
+        """It has ended; where an answer has no length of its own that is the answer's end, too.
+
+        Thread: the caller's, inside its turn of the loop.
+        """
         if not self._connected:
             self._fail(CONNECT, reason or "closed before it was connected")
             return
@@ -132,13 +114,6 @@ class HttpConn:
             self._fail(PROTOCOL, "sends what nobody has asked for")
         elif parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
             self._fail(CLOSED, "the server ends the connection after this answer")
-
-    def _fail(self, kind: str, text: str) -> None:
-        """From now on it is of no use. The first reason stands."""
-        self._error = self._error or HttpFailed(kind, f"{self.address}: {text}")
-
-    def _on_close_asked(self) -> None:
-        self._fail(CLOSED, "the connection was closed under its caller")
 
     # -- what its caller calls
 
@@ -204,65 +179,8 @@ class HttpConn:
             if ctx is not None:
                 ctx.detach(wake)
 
-    def healthy(self) -> bool:
-        """Whether it still stands, and nothing came that nobody has asked for. Thread: the caller's. Never blocks."""
-        try:
-            self._begin()
-        except HttpFailed:
-            return False
-        try:
-            self._loop.run_once(0)
-            return self._error is None
-        finally:
-            self._finish()
-
-    @property
-    def failed(self) -> bool:
-        """Whether it is of no use any more; also after a good answer, when the server keeps it no longer."""
-        return self._error is not None
-
-    def close(self) -> None:
-        """End it; a request under way fails. Idempotent. Thread: any. Never blocks."""
-        with self._lock:
-            if self._shut:
-                return
-            self._shut = True
-            busy = self._busy
-            if busy:
-                self._close_asked.send()
-        if not busy:
-            self._tear_down()
-
-    # -- who has the loop
-
-    def _begin(self) -> None:
-        with self._lock:
-            if self._shut:
-                raise HttpFailed(CLOSED, f"{self.address}: the connection is closed")
-            if self._busy:
-                raise RuntimeError(f"{self.name} is used by two at once")
-            self._busy = True
-
-    def _finish(self) -> None:
-        with self._lock:
-            self._busy = False
-            shut = self._shut
-        if shut:
-            self._tear_down()
-
-    def _tear_down(self) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        if self._error is None:
-            self._transport.close()  # in good order; what has failed is cut, so that the server knows
-        self._fail(CLOSED, "the connection is closed")
-        self._loop.close()
-
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "busy" if self._busy else "idle"
-        return f"<HttpConn {self.address} {state}, {self.requests} requests>"
+        return f"<HttpConn {self.address} {self._state_text()}, {self.requests} requests>"
 
 
 class _LoopWake:

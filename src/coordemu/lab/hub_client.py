@@ -20,8 +20,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from coordemu.lab.http_client import PROTOCOL, HttpConn, HttpFailed
+from coordemu.lab.http_client import HttpConn, HttpFailed
 from coordemu.lab.http_message import HttpResponse
+from coordemu.pool.blocking_stream import PROTOCOL
 from coordemu.pool.conn_pool import ConnPool
 from coordemu.pool.pool_context import PoolContext
 from coordemu.pool.pool_options import PoolOptions

@@ -19,9 +19,8 @@ from typing import Any
 
 import hiredis
 
-from coordemu.pool.pool_conn import ConnFailed
 from coordemu.pool.pool_conn_state import IllegalMove, InvalidStateTransition
-from coordemu.pool.pool_errors import ConnUnusable, DeadlineExceeded, NotInHand, PoolTimeout, TurnsOverfull
+from coordemu.pool.pool_errors import ConnFailed, ConnUnusable, DeadlineExceeded, NotInHand, PoolTimeout, TurnsOverfull
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S
 
 POOL_TIMEOUT, TIMEOUT, CONFLICT, OTHER = "pool timeout", "timeout", "state conflict", "other"

@@ -11,11 +11,11 @@ Thread: one play at a time. Upstream: none. Left out: smaller recipes; each is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from coordemu.explore.order import Failure, Finding, Subject
 from coordemu.explore.signature import failure_of, without_numbers
@@ -43,21 +43,30 @@ class Recipe(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class RecipeScenario:
-    """A recipe by the name that commands have for it. name: the family's prefix and the recipe's.  summary: a sentence.
-    faults: those that it shows.  recipe: what is played."""
+class NamedCase:
+    """What a command can play by a name. name: with the family's prefix.  summary: a sentence.  faults: those that it
+    shows."""
 
     name: str
     summary: str
     faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeScenario(NamedCase):
+    """A recipe by the name that commands have for it, the family's prefix and its own. recipe: what is played."""
+
     recipe: Recipe
 
 
-class RecipeBook:
-    """A family of recipes.
+C = TypeVar("C", bound=NamedCase)
+
+
+class SubjectBook(Generic[C]):
+    """A family of cases with faults of their own, for which no option of the coordinator means anything.
 
     kind: its name in descriptions.  prefix: before the names of its scenarios.  title: what it is, for messages.
-    recipes: by name.  check_faults: the names as a set, or a ValueError with the nearest name.
+    cases: all.  check_faults: the names as a set, or a ValueError with the nearest name.
     """
 
     def __init__(
@@ -65,21 +74,16 @@ class RecipeBook:
         kind: str,
         prefix: str,
         title: str,
-        recipes: Mapping[str, Recipe],
+        cases: Iterable[C],
         check_faults: Callable[[Sequence[str]], frozenset[str]],
     ) -> None:
         self.kind = kind
         self.prefix = prefix
         self.title = title
         self._check_faults = check_faults
-        self.scenarios: Mapping[str, RecipeScenario] = MappingProxyType({
-            prefix + recipe.name: RecipeScenario(
-                prefix + recipe.name, f"{recipe.sentence[:1].upper()}{recipe.sentence[1:]}.", recipe.faults, recipe
-            )
-            for recipe in recipes.values()
-        })  # fmt: skip
+        self.scenarios: Mapping[str, C] = MappingProxyType({case.name: case for case in cases})
 
-    def scenario(self, name: str) -> RecipeScenario:
+    def scenario(self, name: str) -> C:
         """The named one, with or without the prefix. Raises ScenarioError with the nearest name."""
         full = self.prefix + name.removeprefix(self.prefix)
         try:
@@ -97,7 +101,27 @@ class RecipeBook:
         return next((each.name for each in self.scenarios.values() if fault in each.faults), "")
 
     def __repr__(self) -> str:
-        return f"<RecipeBook {self.kind}, {len(self.scenarios)} recipes>"
+        return f"<{type(self).__name__} {self.kind}, {len(self.scenarios)} recipes>"
+
+
+class RecipeBook(SubjectBook[RecipeScenario]):
+    """A family of recipes. recipes: by name.  The rest as `SubjectBook` has it."""
+
+    def __init__(
+        self,
+        kind: str,
+        prefix: str,
+        title: str,
+        recipes: Mapping[str, Recipe],
+        check_faults: Callable[[Sequence[str]], frozenset[str]],
+    ) -> None:
+        cases = [
+            RecipeScenario(
+                prefix + recipe.name, f"{recipe.sentence[:1].upper()}{recipe.sentence[1:]}.", recipe.faults, recipe
+            )
+            for recipe in recipes.values()
+        ]
+        super().__init__(kind, prefix, title, cases, check_faults)
 
 
 class RecipeSubject:
@@ -109,6 +133,16 @@ class RecipeSubject:
     def __init__(self, recipe: str, faults: Sequence[str] = ()) -> None:
         self.scenario = self.BOOK.scenario(recipe)
         self.faults = self.BOOK.faults(faults)
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """What `describe` told of. Raises KeyError, ValueError."""
+        return cls(str(description["recipe"]), tuple(description.get("faults", ())))
+
+    @classmethod
+    def named(cls, name: str, faults: Sequence[str]) -> Self:
+        """As the constructor, for families that are made otherwise."""
+        return cls(name, faults)
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from coordemu.coord.resize_policy import ResizePolicy
 from coordemu.explore.order import Subject
+from coordemu.lab.backfill_sim import BackfillSubject
 from coordemu.lab.client_pool_subject import ClientPoolSubject
 from coordemu.lab.order_run import KIND, CoordinatorSubject
 from coordemu.lab.order_scenario import ORDER_SCENARIOS, OrderScenario, get_order_scenario
@@ -31,6 +32,7 @@ __all__ = [
     "ORDER_SCENARIOS",
     "RECIPE_FAMILIES",
     "THPOOL_SCENARIOS",
+    "RecipeFamily",
     "get_order_scenario",
     "get_thpool_scenario",
     "recipe_family",
@@ -39,11 +41,12 @@ __all__ = [
 ]
 
 
+RecipeFamily = type[RecipeSubject] | type[BackfillSubject]
 # The families of recipes, each with its book.
-RECIPE_FAMILIES: tuple[type[RecipeSubject], ...] = (ClientPoolSubject, ResilienceSubject)
+RECIPE_FAMILIES: tuple[RecipeFamily, ...] = (ClientPoolSubject, ResilienceSubject, BackfillSubject)
 
 
-def recipe_family(name: str) -> type[RecipeSubject] | None:
+def recipe_family(name: str) -> RecipeFamily | None:
     """The family to which a scenario's name belongs, None for one that is no recipe's. Thread: any."""
     return next((family for family in RECIPE_FAMILIES if name.startswith(family.BOOK.prefix)), None)
 
@@ -69,9 +72,9 @@ def subject_from(description: Mapping[str, Any]) -> Subject:
         known = ", ".join(map(repr, (KIND, THPOOL_KIND, *families, "program")))
         raise ScheduleError(f"the order is of a subject of kind {kind!r}, which is none of {known}")
     try:
-        faults = tuple(description.get("faults", ()))
         if kind in families:
-            return families[kind](str(description["recipe"]), faults)
+            return families[kind].from_description(description)
+        faults = tuple(description.get("faults", ()))
         if kind == THPOOL_KIND:
             return ThpoolSubject(ThpoolScenario.from_json(description["scenario"]), description["reduce"], faults)
         scenario = OrderScenario.from_json(description["scenario"])

@@ -30,10 +30,18 @@ from coordemu.pool.command_route import (
     target_of,
 )
 from coordemu.pool.conn_pool import ConnPool
-from coordemu.pool.pool_conn import Command, ConnFailed, PoolConn
+from coordemu.pool.pool_conn import Command, PoolConn
 from coordemu.pool.pool_conn_state import IllegalMove, InvalidStateTransition
 from coordemu.pool.pool_context import PoolContext, pause
-from coordemu.pool.pool_errors import ConnUnusable, NotInHand, PoolClosed, PoolError, PoolTimeout, TurnsOverfull
+from coordemu.pool.pool_errors import (
+    ConnFailed,
+    ConnUnusable,
+    NotInHand,
+    PoolClosed,
+    PoolError,
+    PoolTimeout,
+    TurnsOverfull,
+)
 from coordemu.pool.pool_listener import PoolListener
 from coordemu.pool.pool_options import PoolOptions
 from coordemu.pool.pool_snapshot import PoolSnapshot

@@ -16,9 +16,8 @@ from contextlib import suppress
 from typing import Any
 
 from coordemu.pool.invariants import check_invariants, demand
-from coordemu.pool.pool_conn import ConnFailed
 from coordemu.pool.pool_context import PoolContext
-from coordemu.pool.pool_errors import BadConn, Cancelled, PoolClosed, PoolTimeout
+from coordemu.pool.pool_errors import BadConn, Cancelled, ConnFailed, PoolClosed, PoolTimeout
 from coordemu.pool.recipe_base import Crew, PoolRecipe, recipe_pool
 from coordemu.pool.slot_map import SLOTS
 from coordemu.pool.slot_map_holder import SlotMapHolder

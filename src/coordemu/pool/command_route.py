@@ -1,15 +1,17 @@
 """CommandRoute: where a command goes by its words, and where an error reply says that it should have gone.
 
-Role: plain functions of a command and of a reply, for `ClusterClient`. The slot is that of a command's key, its second
-word; a command without a key goes to any node.
+Role: plain functions of a command and of a reply, for `ClusterClient`. The slot is that of a command's first key. That
+is its second word, but for the commands of a table: some have a subcommand there, some a number of keys that follow,
+and those that read streams have their keys after a word of options. A command without a key goes to any node.
 
-Thread: any. Upstream: cmdFirstKeyPos and isMovedError (command.go, error.go). Left out: commands whose key is elsewhere
-than in the second place.
+Thread: any. Upstream: cmdFirstKeyPos and isMovedError (command.go, error.go). Left out: keys among options (MIGRATE
+with an empty key, SORT's STORE), commands of modules, asking a server (COMMAND GETKEYS).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import hiredis
@@ -20,6 +22,16 @@ from coordemu.runtime.base import Address
 
 WITHOUT_KEY = frozenset({b"PING", b"ECHO", b"CLUSTER", b"TIME", b"INFO", b"DBSIZE"})
 READS = frozenset({b"GET", b"MGET", b"EXISTS", b"TTL", b"PING", b"ECHO", b"STRLEN", b"CLUSTER"})
+# Which word the first key is, counted from 0, where it is not the second one.
+KEY_AT: Mapping[bytes, int] = MappingProxyType({b"BITOP": 2, b"MEMORY": 2, b"OBJECT": 2, b"XGROUP": 2, b"XINFO": 2})
+# Which word says how many keys follow it at once; with a 0 there are none.
+KEYS_COUNTED_AT: Mapping[bytes, int] = MappingProxyType({
+    **dict.fromkeys((b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO", b"BLMPOP", b"BZMPOP"), 2),
+    **dict.fromkeys((b"LMPOP", b"SINTERCARD", b"ZDIFF", b"ZINTER", b"ZINTERCARD", b"ZMPOP", b"ZUNION"), 1),
+})  # fmt: skip
+# The options before STREAMS, and how many words belong to each.
+_STREAM_OPTIONS = MappingProxyType({b"BLOCK": 1, b"COUNT": 1, b"GROUP": 2, b"NOACK": 0, b"CLAIM": 1})
+READS_STREAMS = frozenset({b"XREAD", b"XREADGROUP"})
 TRY_LATER = ("TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN")
 _REDIRECTS = frozenset(("MOVED", "ASK", *TRY_LATER))
 
@@ -30,16 +42,44 @@ class ClusterError(PoolError):
 
 def word_of(command: Sequence[str | bytes | int]) -> bytes:
     """A command's name, in capitals. Thread: any."""
-    word = command[0]
-    return word.upper() if isinstance(word, bytes) else str(word).upper().encode()
+    return _bytes_of(command[0]).upper()
+
+
+def key_of_command(command: Sequence[str | bytes | int]) -> bytes | None:
+    """Its first key; None: it has none, or the server will find it wrong. Thread: any."""
+    name = word_of(command)
+    if name in WITHOUT_KEY:
+        return None
+    counted_at = KEYS_COUNTED_AT.get(name)
+    if counted_at is not None:
+        no_keys = len(command) <= counted_at or _bytes_of(command[counted_at]) == b"0"
+        place = len(command) if no_keys else counted_at + 1
+    else:
+        place = _place_in_streams(command) if name in READS_STREAMS else KEY_AT.get(name, 1)
+    return _bytes_of(command[place]) if place < len(command) else None
+
+
+def _place_in_streams(command: Sequence[str | bytes | int]) -> int:
+    """Where the keys begin; past the end when there is no STREAMS. A group may be called "streams"."""
+    place = 1
+    while place < len(command):
+        option = _bytes_of(command[place]).upper()
+        if option == b"STREAMS":
+            return place + 1
+        if option not in _STREAM_OPTIONS:
+            break
+        place += 1 + _STREAM_OPTIONS[option]
+    return len(command)
 
 
 def slot_of_command(command: Sequence[str | bytes | int]) -> int | None:
-    """The slot of its key; None: it has none. Thread: any."""
-    if len(command) < 2 or word_of(command) in WITHOUT_KEY:
-        return None
-    key = command[1]
-    return slot_of(key if isinstance(key, bytes) else str(key).encode())
+    """The slot of its first key; None: it has none. Thread: any."""
+    key = key_of_command(command)
+    return None if key is None else slot_of(key)
+
+
+def _bytes_of(word: str | bytes | int) -> bytes:
+    return word if isinstance(word, bytes) else str(word).encode()
 
 
 def only_reads(commands: Sequence[Sequence[str | bytes | int]]) -> bool:

@@ -48,6 +48,16 @@ class BadConn(PoolError):
     """The one connection that several commands share has failed; it takes a reset. Upstream: BadConnError."""
 
 
+class ConnFailed(PoolError):
+    """The connection is of no use any more. kind: "connect", "timeout", "closed" or "protocol".  sent: whether commands
+    had left already, of which nobody knows now whether they were carried out."""
+
+    def __init__(self, kind: str, text: str, sent: bool = False) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.sent = sent
+
+
 class NoSlotMap(PoolError):
     """Somebody else asks the nodes for the first slot map, and has no answer in time. Upstream: none."""
 

@@ -10,8 +10,9 @@ Thread: frozen, any. Upstream: see each sentence. Left out: faults that need rea
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
+
+from coordemu.name_check import check_names
 
 RELEASE_WITHOUT_NOTIFY = "release-without-notify"
 NO_RECHECK = "no-recheck"
@@ -103,10 +104,4 @@ class UnknownPoolFault(ValueError):
 
 def check_pool_faults(names: Collection[str]) -> frozenset[str]:
     """The names as a set. Raises UnknownPoolFault for one that is not in `POOL_FAULTS`. Thread: any."""
-    if isinstance(names, str):
-        raise UnknownPoolFault(f"faults are a set of names, not the one word {names!r}")
-    for name in names:
-        if name not in POOL_FAULTS:
-            near = get_close_matches(str(name), POOL_FAULTS, n=1, cutoff=0.0)[0]
-            raise UnknownPoolFault(f"no fault of the pool is called {name!r}; did you mean {near!r}?")
-    return frozenset(names)
+    return check_names(names, POOL_FAULTS, "fault of the pool", UnknownPoolFault)

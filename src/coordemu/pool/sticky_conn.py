@@ -15,10 +15,9 @@ from typing import Any
 
 from coordemu.pool.conn_loan import ConnLoan
 from coordemu.pool.conn_pool import ConnPool
-from coordemu.pool.pool_conn import ConnFailed
 from coordemu.pool.pool_conn_state import PoolConnState
 from coordemu.pool.pool_context import PoolContext
-from coordemu.pool.pool_errors import BadConn, NotInHand, PoolClosed, PoolTimeout
+from coordemu.pool.pool_errors import BadConn, ConnFailed, NotInHand, PoolClosed, PoolTimeout
 from coordemu.pool.turns import NoTurn, Turns
 from coordemu.runtime.base import NS_PER_MS
 

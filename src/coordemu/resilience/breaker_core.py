@@ -15,11 +15,12 @@ from collections.abc import Callable
 
 from coordemu.resilience import breaker_events as kinds
 from coordemu.resilience.breaker_clock import BreakerClock
-from coordemu.resilience.breaker_events import BreakerEvent, EventBox
+from coordemu.resilience.breaker_events import BreakerEvent
 from coordemu.resilience.breaker_options import BreakerOptions
 from coordemu.resilience.breaker_permit import ADMITTING, BreakerEra, BreakerTally, Outcome, Permit
 from coordemu.resilience.breaker_state import BreakerAction, BreakerState, BreakerTrigger, line_for
 from coordemu.resilience.breaker_window import ClosedRecord
+from coordemu.resilience.event_box import EventBox
 from coordemu.resilience.resilience_errors import BreakerOpen
 from coordemu.runtime.base import Runtime
 
@@ -44,7 +45,7 @@ class BreakerCore:
         self._rt = rt
         self._lock = rt.lock(name)
         self._clock = BreakerClock(rt)
-        self._box = EventBox(self._lock)
+        self._box: EventBox[BreakerEvent] = EventBox(self._lock)
         self._is_failure = is_failure
         self._timed = self.options.slow_call_ms > 0
         self._tally = BreakerTally()
@@ -77,7 +78,7 @@ class BreakerCore:
 
     def _refuse_locked(self, refuser: BreakerEra, now_ns: int) -> BreakerOpen:
         self._tally.refused += 1
-        if self._box.wants_calls:
+        if self._box.wants_all:
             self._write_locked(kinds.REFUSED, refuser.state, self._live.state, refuser.state.value)
         return BreakerOpen(self.name, self._live.state, self._retry_after_locked(now_ns))
 
@@ -114,7 +115,7 @@ class BreakerCore:
     ) -> None:
         now_ns = self._clock.look()
         late = self._is_late_locked(permit.era)
-        if self._box.wants_calls:
+        if self._box.wants_all:
             kind = kinds.LATE if late else outcome.value
             state = self._live.state
             self._write_locked(kind, state, state, type(error).__name__ if error is not None else kind)
@@ -223,7 +224,7 @@ class BreakerCore:
 
     def _is_calm(self, state: BreakerState, record: ClosedRecord | None) -> bool:
         """Whether a success changes nothing but a count."""
-        if state not in ADMITTING or self._timed or self._box.wants_calls:
+        if state not in ADMITTING or self._timed or self._box.wants_all:
             return False
         return record is None or (record.window is None and not record.failures_in_row)
 

@@ -10,8 +10,9 @@ Thread: frozen, any. Upstream: see each sentence. Left out: faults that need rea
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
+
+from coordemu.name_check import check_names
 
 TWO_PROBES = "two-probes"
 PERMITS_RESET_LATE = "permits-reset-late"
@@ -69,10 +70,4 @@ class UnknownBreakerFault(ValueError):
 
 def check_breaker_faults(names: Collection[str]) -> frozenset[str]:
     """The names as a set. Raises UnknownBreakerFault for one that is not in `BREAKER_FAULTS`. Thread: any."""
-    if isinstance(names, str):
-        raise UnknownBreakerFault(f"faults are a set of names, not the one word {names!r}")
-    for name in names:
-        if name not in BREAKER_FAULTS:
-            near = get_close_matches(str(name), BREAKER_FAULTS, n=1, cutoff=0.0)[0]
-            raise UnknownBreakerFault(f"no fault of the breaker is called {name!r}; did you mean {near!r}?")
-    return frozenset(names)
+    return check_names(names, BREAKER_FAULTS, "fault of the breaker", UnknownBreakerFault)

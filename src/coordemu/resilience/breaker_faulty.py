@@ -15,12 +15,13 @@ from typing import TypeVar
 
 from coordemu.resilience import breaker_faults
 from coordemu.resilience.breaker_clock import BreakerClock
-from coordemu.resilience.breaker_events import BreakerEvent, EventBox
+from coordemu.resilience.breaker_events import BreakerEvent
 from coordemu.resilience.breaker_faults import check_breaker_faults
 from coordemu.resilience.breaker_options import BreakerOptions
 from coordemu.resilience.breaker_permit import BreakerEra, Outcome, Permit
 from coordemu.resilience.breaker_state import BREAKER_TABLE, BreakerAction, BreakerState, BreakerTrigger
 from coordemu.resilience.circuit_breaker import CircuitBreaker, counts_as_failure
+from coordemu.resilience.event_box import EventBox
 from coordemu.resilience.resilience_errors import BreakerOpen
 from coordemu.runtime.base import Runtime
 
@@ -51,7 +52,7 @@ class RawClock(BreakerClock):
         return self.now_ns
 
 
-class EachTellsHisOwn(EventBox):
+class EachTellsHisOwn(EventBox[BreakerEvent]):
     """events-out-of-order: who finds events takes them, and tells them after the lock."""
 
     def tell(self) -> None:
@@ -64,7 +65,7 @@ class EachTellsHisOwn(EventBox):
             self._tell_one(event, listeners)
 
 
-class ToldUnderLock(EventBox):
+class ToldUnderLock(EventBox[BreakerEvent]):
     """events-under-lock: a listener is called where the event is written."""
 
     def write_locked(self, event: BreakerEvent) -> None:

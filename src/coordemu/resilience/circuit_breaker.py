@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from coordemu.pool.pool_errors import Cancelled
 from coordemu.resilience.breaker_core import BreakerCore
-from coordemu.resilience.breaker_events import Listener
+from coordemu.resilience.breaker_events import Listener, is_move
 from coordemu.resilience.breaker_options import BreakerOptions
 from coordemu.resilience.breaker_permit import BreakerTally, Permit
 from coordemu.resilience.breaker_state import BreakerState, BreakerTrigger
@@ -143,7 +143,7 @@ class CircuitBreaker(BreakerCore):
         calls, too (their order is that of the lock), which costs every call the lock. A listener that raises is kept in
         `listener_errors`. Returns what ends the subscription (True when it did). Thread: any."""
         with self._lock:
-            entry = self._box.add_listener_locked(listener, calls)
+            entry = self._box.add_listener_locked(listener, None if calls else is_move)
             self._note_calm_locked()
 
         def unsubscribe() -> bool:

@@ -34,7 +34,7 @@ import hiredis
 from coordemu.pool import pool_errors
 from coordemu.pool.batching_client import BatchBroken
 from coordemu.pool.command_route import ClusterError
-from coordemu.pool.pool_conn import ConnFailed
+from coordemu.pool.pool_errors import ConnFailed
 from coordemu.pool.turns import NoTurn
 from coordemu.resilience.resilience_errors import (
     BreakerOpen,

@@ -170,22 +170,27 @@ def _drained(rt: Runtime, burst: int, faults: frozenset[str]) -> tuple[TokenBuck
     return bucket, meter
 
 
-def place_cancelled(rt: Runtime, faults: frozenset[str]) -> None:
-    """Two wait for a token each, without a limit; one of them is cancelled."""
-    bucket, meter = _drained(rt, 1, faults)
+def _one_of_two_cancelled(rt: Runtime, limiter: RateLimiter) -> None:
+    """Two wait in line, without a limit; the one who is likely to be the first of them is cancelled."""
     ctx = PoolContext(rt)
     crew = Crew(rt)
 
     def cancelled() -> None:
         try:
-            bucket.acquire(ctx=ctx)
+            limiter.acquire(ctx=ctx)
         except Cancelled:
             return
 
     crew.add("first", cancelled)
-    crew.add("second", bucket.acquire)
+    crew.add("second", limiter.acquire)
     crew.add("canceller", ctx.cancel)
     crew.join()
+
+
+def place_cancelled(rt: Runtime, faults: frozenset[str]) -> None:
+    """Two wait for a token each, without a limit; one of them is cancelled."""
+    bucket, meter = _drained(rt, 1, faults)
+    _one_of_two_cancelled(rt, bucket)
     meter.check()
 
 
@@ -268,19 +273,7 @@ def log_place_cancelled(rt: Runtime, faults: frozenset[str]) -> None:
     """Two wait for the window to pass, without a limit; one of them is cancelled."""
     log: RateLimiter = make_sliding_log(rt, 1, 1, faults=faults)
     log.acquire()
-    ctx = PoolContext(rt)
-    crew = Crew(rt)
-
-    def cancelled() -> None:
-        try:
-            log.acquire(ctx=ctx)
-        except Cancelled:
-            return
-
-    crew.add("first", cancelled)
-    crew.add("second", log.acquire)
-    crew.add("canceller", ctx.cancel)
-    crew.join()
+    _one_of_two_cancelled(rt, log)
     demand("Q4", not log.waiting, f"{log.waiting} wait, and all have ended")
 
 

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from coordemu.pool.cluster_client import ClusterClient
-from coordemu.resilience.event_relay import EventRelay
+from coordemu.resilience.event_box import EventBox
 from coordemu.resilience.pressure_gauge import PressureGauge, PressureLevel, PressureOptions, pressure_of
 from coordemu.resilience.pressure_reading import NodePressure, PressureReading
 from coordemu.resilience.resilience_errors import check_faults
@@ -97,7 +97,7 @@ class PoolPressure:
         self._faults = check_faults(faults, PRESSURE_FAULTS, name)
         self._look_ns = self.options.look_ms * NS_PER_MS
         self._lock = rt.lock(name)
-        self._relay: EventRelay[LevelChange] = EventRelay(rt, f"{name} listeners")
+        self._box: EventBox[LevelChange] = EventBox(self._lock)
         self._gauges: dict[str, PressureGauge] = {}
         self._history: deque[LevelChange] = deque(maxlen=MOST_CHANGES)
         self._tickets = 0
@@ -139,11 +139,13 @@ class PoolPressure:
             reading, changes = self._apply_locked(counted)
             if TOLD_OUT_OF_ORDER not in self._faults:
                 for change in changes:
-                    self._relay.write(change)
-        for change in changes if TOLD_OUT_OF_ORDER in self._faults else ():
-            self._relay.write(change)
+                    self._box.write_locked(change)
+        if TOLD_OUT_OF_ORDER in self._faults:
+            for change in changes:
+                with self._lock:
+                    self._box.write_locked(change)
         if changes:
-            self._relay.tell()
+            self._box.tell()
         return reading
 
     def _apply_locked(
@@ -189,7 +191,14 @@ class PoolPressure:
     def subscribe(self, listener: Callable[[LevelChange], object]) -> Callable[[], None]:
         """Tell it of changes from now on; what this returns ends that. A listener that raises is kept in `errors`.
         Thread: any."""
-        return self._relay.subscribe(listener)
+        with self._lock:
+            entry = self._box.add_listener_locked(listener)
+
+        def end() -> None:
+            with self._lock:
+                self._box.remove_listener_locked(entry)
+
+        return end
 
     @property
     def history(self) -> tuple[LevelChange, ...]:
@@ -200,7 +209,7 @@ class PoolPressure:
     @property
     def errors(self) -> tuple[Exception, ...]:
         """What listeners raised last."""
-        return tuple(self._relay.errors)
+        return tuple(self._box.errors)
 
     @property
     def faults(self) -> frozenset[str]:
@@ -217,8 +226,8 @@ class PoolPressure:
                 "changes": self._changes,
                 "pressed_ns": self._pressed_ns,
                 "nodes": len(self._gauges),
-                "listener_errors": len(self._relay.errors),
-                "dropped": self._relay.dropped,
+                "listener_errors": len(self._box.errors),
+                "dropped": self._box.dropped,
             }
 
     def __repr__(self) -> str:

@@ -13,8 +13,9 @@ time, which is `pool_errors.DeadlineExceeded` or `Cancelled`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from enum import Enum
+
+from coordemu.name_check import check_names
 
 
 def _ms(duration_ns: int) -> str:
@@ -153,10 +154,4 @@ def check_faults(names: Collection[str], known: Mapping[str, str], of: str) -> f
 
     Raises UnknownFault for one that is not in `known`. Thread: any.
     """
-    if isinstance(names, str):
-        raise UnknownFault(f"faults are a set of names, not the one word {names!r}")
-    for name in names:
-        if name not in known:
-            near = get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
-            raise UnknownFault(f"no fault of {of} is called {name!r}; did you mean {near!r}?")
-    return frozenset(names)
+    return check_names(names, known, f"fault of {of}", UnknownFault)

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import pytest
-from harness import LIMIT_S, SimHarness, ThreadsHarness, pytest_pyfunc_call, rt, until
+from harness import LIMIT_S, harness_fixture, pytest_pyfunc_call, rt, rt_threads, until
 
 from coordemu.lab.http_host import HttpHost
 from coordemu.lab.http_server import Handler, HttpServer
 from coordemu.runtime.base import NS_PER_S, Address, Loop, Runtime
-from coordemu.runtime.threads import ThreadsRuntime
 
-__all__ = ["pytest_pyfunc_call", "rt", "until"]
+__all__ = ["pytest_pyfunc_call", "rt", "rt_threads", "until"]
 
-HARNESSES: dict[str, Callable[[], Any]] = {"threads": ThreadsHarness, "sim": lambda: SimHarness("random")}
-
-
-@pytest.fixture(params=sorted(HARNESSES))
-def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """One runtime's harness."""
-    made = HARNESSES[request.param]()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def real() -> Iterator[ThreadsRuntime]:
-    """Real threads alone, for what meets the standard library. None may be left."""
-    made = ThreadsHarness()
-    yield made.rt
-    made.close()
+harness = harness_fixture()
 
 
 @pytest.fixture
 def serve(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[HttpHost[HttpServer]]]:
-    """`with serve(handler) as host:` a server with its task, of `rt`, or of `real` where the test has that."""
-    name = "real" if "real" in request.fixturenames else "rt"
+    """`with serve(handler) as host:` a server with its task, of `rt`, or of `rt_threads` where the test has that."""
+    name = "rt_threads" if "rt_threads" in request.fixturenames else "rt"
     runtime: Runtime = request.getfixturevalue(name)
 
     def make(handler: Handler, address: Address | None = None, **settings: Any) -> HttpHost[HttpServer]:

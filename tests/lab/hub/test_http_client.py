@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from coordemu.lab.http_client import HttpConn, HttpFailed
 from coordemu.lab.http_message import HttpResponse, text_response
-from coordemu.pool.pool_conn import ConnFailed
 from coordemu.pool.pool_context import PoolContext
-from coordemu.pool.pool_errors import Cancelled, DeadlineExceeded
+from coordemu.pool.pool_errors import Cancelled, ConnFailed, DeadlineExceeded
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address, Loop, Runtime, Transport
 from coordemu.runtime.sim import SimRuntime
 
@@ -430,9 +429,11 @@ def stdlib(request: pytest.FixtureRequest) -> Iterator[Address]:
 
 
 @pytest.mark.parametrize(("path", "status"), [("/length", 201), ("/close", 202), ("/chunks", 200)])
-def test_the_standard_librarys_server_is_understood(real: Runtime, stdlib: Address, path: str, status: int) -> None:
+def test_the_standard_librarys_server_is_understood(
+    rt_threads: Runtime, stdlib: Address, path: str, status: int
+) -> None:
     for size in (0, 1, 5_000):
-        with connected(real, stdlib) as conn:
+        with connected(rt_threads, stdlib) as conn:
             for _ in range(3):
                 body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
                 answer = conn.request("POST", path, body=body, timeout_ns=10 * SECOND)
@@ -441,8 +442,8 @@ def test_the_standard_librarys_server_is_understood(real: Runtime, stdlib: Addre
                     break
 
 
-def test_a_refusal_of_the_standard_librarys_server(real: Runtime, stdlib: Address) -> None:
-    with connected(real, stdlib) as conn:
+def test_a_refusal_of_the_standard_librarys_server(rt_threads: Runtime, stdlib: Address) -> None:
+    with connected(rt_threads, stdlib) as conn:
         answer = conn.request("GET", "/", timeout_ns=10 * SECOND)
         assert answer.status == 404
         assert b"nothing here" in answer.body

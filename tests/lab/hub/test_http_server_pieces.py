@@ -191,7 +191,7 @@ FIELDS = st.dictionaries(st.sampled_from(["X-One", "X-Two"]), st.text("abc äö�
 
 
 @pytest.fixture
-def stdlib(real: ThreadsRuntime, serve: Any) -> Iterator[Any]:
+def stdlib(rt_threads: ThreadsRuntime, serve: Any) -> Iterator[Any]:
     with serve(echo) as host:
         yield host
         assert not host.server.errors

@@ -133,8 +133,8 @@ def test_a_port_that_is_taken(rt: Runtime, until: Callable[..., None]) -> None:
     assert other.statistics() == {"visits": 1}
 
 
-def test_urllib_reads_it_and_the_default_registry_stays_out(real: Runtime) -> None:
-    with MetricsPage(real, Address(), lambda: [Sample("one", 1)]) as page:
+def test_urllib_reads_it_and_the_default_registry_stays_out(rt_threads: Runtime) -> None:
+    with MetricsPage(rt_threads, Address(), lambda: [Sample("one", 1)]) as page:
         with urllib.request.urlopen(page.url, timeout=10) as answer:
             assert answer.headers["Content-Type"] == OPENMETRICS
             assert set(read(answer.read())) == {"one"}

@@ -1,16 +1,15 @@
 """The conformance suite's harnesses: how to make each runtime, and how to run a test inside it.
 
 Every test here is a plain function of `rt` that runs as the task "main" of that runtime, so that the same text can run
-on threads and in a simulator. A second runtime is one more entry in HARNESSES.
+on threads and in a simulator. A second runtime is one more kind of harness.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from harness import SimHarness, ThreadsHarness, pytest_pyfunc_call, rt, until
+from harness import SimHarness, ThreadsHarness, harness_fixture, pytest_pyfunc_call, rt, until
 
 from coordemu.runtime.base import NS_PER_MS, Address, Loop, Runtime
 
@@ -107,20 +106,12 @@ class Net:
             self.loop.run_once(NS_PER_MS)
 
 
-HARNESSES: dict[str, Callable[[], Any]] = {
+harness = harness_fixture({
     "threads": ThreadsHarness,
     "sim": SimHarness,
     "sim-random": lambda: SimHarness("random"),
     "sim-pct": lambda: SimHarness("pct3"),
-}
-
-
-@pytest.fixture(params=sorted(HARNESSES))
-def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """One runtime's harness, closed after the test."""
-    made = HARNESSES[request.param]()
-    yield made
-    made.close()
+})  # fmt: skip
 
 
 @pytest.fixture
