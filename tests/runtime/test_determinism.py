@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import coordemu
+from coordemu.runtime.sim import SimRuntime
 
 SCRIPT = Path(__file__).parents[1] / "determinism_digest.py"
 
@@ -57,3 +58,19 @@ def test_twice_in_one_process(script: ModuleType) -> None:
 def test_a_layer_that_walks_a_set_is_found() -> None:
     found = [digests(sys.executable, number, "0", "planted") for number in range(3)]
     assert found[0] != found[1] or found[0] != found[2]
+
+
+def test_also_after_a_run_with_hundreds_of_tasks(script: ModuleType) -> None:
+    """Its stacks are lent to later runs."""
+    case = next(case for case in script.CASES if case[0] == "upstream-before")
+    before = script.digest(*case)
+    for count in (40, 300):
+        rt = SimRuntime()
+        rt.run(lambda rt=rt, count=count: crowd(rt, count)).check()
+        assert script.digest(*case) == before
+
+
+def crowd(rt: SimRuntime, count: int) -> None:
+    tasks = [rt.spawn(rt.sleep_ns, 1_000, name=f"task {number}") for number in range(count)]
+    for task in tasks:
+        task.join()

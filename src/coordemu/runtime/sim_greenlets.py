@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from greenlet import getcurrent, greenlet
 
@@ -49,9 +50,8 @@ def borrow() -> greenlet:
     pool.made += 1
     if pool.made <= NESTED:
         return greenlet(_live)
-    low = greenlet(_low)
-    pool.ground.switch((low, getcurrent()))
-    return low
+    pool.ground.switch((greenlet(_live), getcurrent()))
+    return pool.parked.pop()
 
 
 def parked_count() -> int:
@@ -60,14 +60,14 @@ def parked_count() -> int:
 
 
 def _ground(back: greenlet) -> None:
-    """Starts others, each of which goes back to who asked for it."""
+    """Starts others, which park themselves at once, and go back to who asked for them."""
     low, back = back.switch()
     while True:
-        low, back = low.switch(back)
+        low, back = low.switch(partial(_go_to, back))
 
 
-def _low(back: greenlet) -> None:
-    _live(back.switch())
+def _go_to(back: greenlet) -> greenlet:
+    return back
 
 
 def _live(play: Play) -> None:
