@@ -4,11 +4,15 @@ Role: setup.py names `ffibuilder`, and setuptools has it write and compile the C
 package is built; nothing generated is kept in the source tree. Paths are relative to the project's root, which is
 where a build runs. The module is built against the limited API, so one binary serves CPython 3.11 and later.
 
+What is compiled: the pending table with the gate of its drains (`coordemu.native`), and for the runtime the gate of a
+sleeping thread (`runtime.thread_gate`) and a loop's system calls (`runtime.quick_socket`).
+
 The interpreter lock. cffi lets go of it around every call, which costs more than a counter does, and far more while
 another Python thread is busy. cffi has no switch for that, but its wrappers use the two Py_*_ALLOW_THREADS macros, and
-these are emptied here, ahead of the wrappers. So every call keeps the lock, and the only one that may block, the wait
-of a drain, lets go of it by itself. cffi promises none of this: pyproject.toml bounds its version, and
-tests/test_native.py reads the generated C and watches another thread run, or not run, during calls.
+these are emptied here, ahead of the wrappers. So every call keeps the lock, and those that may block (the waits of a
+drain, of a thread, of a loop) let go of it by themselves, as does the waking of a thread that is to have it. cffi
+promises none of this: pyproject.toml bounds its version, and tests/test_native.py reads the generated C and watches
+another thread run, or not run, during calls.
 
 A consequence is relied upon: since calls keep the lock, each of them is one step to every Python thread. On a
 free-threaded interpreter that would not hold, so the build refuses one.
@@ -61,12 +65,32 @@ DECLARATIONS = """
     void pending_table_statistics(const pending_table *table, pending_statistics *out);
     bool pending_table_consistent(const pending_table *table);
 
+    typedef struct thread_gate { ...; } thread_gate;
+    int native_gate_wait(thread_gate *gate, int64_t deadline_ns);
+    void native_gate_open(thread_gate *gate, bool hand_over);
+
+    bool native_is_busy(void);
+    void native_set_busy(int64_t until_ns);
+
+    int native_poll(int epoll, int max, int64_t timeout_ns, int64_t spin_ns, int32_t *fds, uint32_t *masks);
+    int native_recv(int fd, char *into, int max);
+    int native_send(int fd, const char *from, int size);
+
     int native_wait(pending_table *table, drain_wait *wait);
     bool native_nothing(const pending_table *table, uint32_t num);
 """
 
 PREAMBLE = """
 #include "pending_table.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 /* Keep the interpreter lock in the wrappers below; see src/coordemu/_build_native.py. */
 #undef Py_BEGIN_ALLOW_THREADS
@@ -79,6 +103,94 @@ static int native_wait(pending_table *table, drain_wait *wait) {
     int outcome = pending_table_wait(table, wait);
     PyEval_RestoreThread(state);
     return outcome;
+}
+
+/* Whoever waits long for the interpreter lock knows that another thread computes, and for a while it is not given away
+ * where that can be helped. Written with the interpreter lock held. */
+#define LATE_NS 1000000
+#define BUSY_FOR_NS 100000000
+static int64_t busy_until_ns;
+
+static bool native_is_busy(void) { return busy_until_ns != 0 && drain_now_ns() < busy_until_ns; }
+
+static void native_set_busy(int64_t until_ns) { busy_until_ns = until_ns; }
+
+static void take_lock_back(PyThreadState *state) {
+    int64_t asked_ns = drain_now_ns();
+    PyEval_RestoreThread(state);
+    int64_t had_ns = drain_now_ns();
+    if (had_ns - asked_ns > LATE_NS) { busy_until_ns = had_ns + BUSY_FOR_NS; }
+}
+
+/* Where one thread sleeps until another lets it go on. The futex is 0: shut, 1: open, -1: shut, and it sleeps there. */
+typedef struct thread_gate { _Atomic int32_t word; } thread_gate;
+
+static bool gate_change(thread_gate *gate, int32_t from, int32_t to) {
+    return atomic_compare_exchange_strong(&gate->word, &from, to);
+}
+
+/* 1: it was open, and is shut again; 0: the deadline, on CLOCK_MONOTONIC; -1: a signal. */
+static int native_gate_wait(thread_gate *gate, int64_t deadline_ns) {
+    struct timespec until = {.tv_sec = deadline_ns / 1000000000, .tv_nsec = deadline_ns % 1000000000};
+    int outcome = 1;
+    PyThreadState *state = PyEval_SaveThread();
+    while (!gate_change(gate, 1, 0)) {
+        if (!gate_change(gate, 0, -1)) { continue; }
+        long slept = syscall(SYS_futex, &gate->word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, -1, &until, NULL,
+                             FUTEX_BITSET_MATCH_ANY);
+        int reason = slept < 0 ? errno : 0;
+        if (gate_change(gate, -1, 0) && (reason == ETIMEDOUT || reason == EINTR)) {
+            outcome = reason == EINTR ? -1 : 0;
+            break;
+        }
+    }
+    take_lock_back(state);
+    return outcome;
+}
+
+/* Open it, and wake who sleeps there: to hand over, without the interpreter lock, which it then finds free; beside a
+ * thread that computes it would be that one who takes it, so there it is kept. */
+static void native_gate_open(thread_gate *gate, bool hand_over) {
+    if (atomic_exchange(&gate->word, 1) != -1) { return; }
+    PyThreadState *state = hand_over && !native_is_busy() ? PyEval_SaveThread() : NULL;
+    syscall(SYS_futex, &gate->word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+    if (state) { take_lock_back(state); }
+}
+
+/* Non-blocking calls on sockets, with the interpreter lock kept. They return -errno. */
+static int native_recv(int fd, char *into, int max) {
+    ssize_t got = recv(fd, into, (size_t)max, MSG_DONTWAIT);
+    return got < 0 ? -errno : (int)got;
+}
+
+static int native_send(int fd, const char *from, int size) {
+    ssize_t sent = send(fd, from, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent < 0 ? -errno : (int)sent;
+}
+
+/* Look; beside a thread that computes, look on for spin_ns; then wait, for that alone without the interpreter lock.
+ * timeout_ns -1: no limit. */
+static int native_poll(int epoll, int max, int64_t timeout_ns, int64_t spin_ns, int32_t *fds, uint32_t *masks) {
+    struct epoll_event events[512];
+    int64_t until_ns = spin_ns && native_is_busy() ? drain_now_ns() + spin_ns : 0;
+    int count;
+    max = max < 512 ? max : 512;
+    do { count = epoll_wait(epoll, events, max, 0); } while (!count && until_ns && drain_now_ns() < until_ns);
+    if (count == 0 && timeout_ns != 0) {
+        PyThreadState *state = PyEval_SaveThread();
+        struct pollfd ready = {.fd = epoll, .events = POLLIN};
+        struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+        count = ppoll(&ready, 1, timeout_ns < 0 ? NULL : &limit, NULL);
+        int error = errno;
+        take_lock_back(state);
+        errno = error;
+        if (count > 0) { count = epoll_wait(epoll, events, max, 0); }
+    }
+    for (int i = 0; i < count; i++) {
+        fds[i] = events[i].data.fd;
+        masks[i] = events[i].events;
+    }
+    return count < 0 ? -errno : count;
 }
 
 /* What a call with these arguments costs: the yardstick of the benchmarks. */

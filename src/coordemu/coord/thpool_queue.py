@@ -42,22 +42,22 @@ class PriorityQueues:
     Upstream: priorityJobqueue, deps/thpool/thpool.c.
     """
 
-    __slots__ = ("_admin", "_by_priority", "_high", "_low", "alternating_pulls", "free_tickets", "num_tickets")
+    __slots__ = ("_by_priority", "admin", "alternating_pulls", "free_tickets", "high", "low", "num_tickets")
 
     def __init__(self, num_tickets: int) -> None:
         if num_tickets < 0:
             raise ValueError(f"num_tickets {num_tickets} is below 0")
-        self._admin: deque[AdminJob] = deque()
-        self._high: deque[Job] = deque()
-        self._low: deque[Job] = deque()
-        self._by_priority = {LOW: self._low, HIGH: self._high}
+        self.admin: deque[AdminJob] = deque()
+        self.high: deque[Job] = deque()
+        self.low: deque[Job] = deque()
+        self._by_priority = {LOW: self.low, HIGH: self.high}
         self.num_tickets = num_tickets
         self.free_tickets = num_tickets
         self.alternating_pulls = 0
 
     def __repr__(self) -> str:
         return (
-            f"<PriorityQueues admin={len(self._admin)} high={len(self._high)} low={len(self._low)} "
+            f"<PriorityQueues admin={len(self.admin)} high={len(self.high)} low={len(self.low)} "
             f"tickets={self.free_tickets}/{self.num_tickets} turn={self.alternating_pulls}>"
         )
 
@@ -83,7 +83,7 @@ class PriorityQueues:
 
     def push_admin_locked(self, jobs: Iterable[AdminJob]) -> None:
         """Append admin jobs in order; only the pool itself makes them."""
-        self._admin.extend(jobs)
+        self.admin.extend(jobs)
 
     def pull_locked(self) -> tuple[int, Any] | None:
         """Take the next job: (kind, job), or None when all three queues are empty.
@@ -92,9 +92,9 @@ class PriorityQueues:
         `done_locked` after the job has run.
         Upstream: priority_queue_pull_from_queues_unsafe, deps/thpool/thpool.c.
         """
-        if self._admin:
-            return KIND_ADMIN, self._admin.popleft()
-        high, low = self._high, self._low
+        if self.admin:
+            return KIND_ADMIN, self.admin.popleft()
+        high, low = self.high, self.low
         if self.free_tickets:
             if high:
                 self.free_tickets -= 1
@@ -121,16 +121,16 @@ class PriorityQueues:
 
     def length_locked(self) -> int:
         """Jobs queued, admin jobs included."""
-        return len(self._admin) + len(self._high) + len(self._low)
+        return len(self.admin) + len(self.high) + len(self.low)
 
     def lengths_locked(self) -> tuple[int, int, int]:
         """Jobs queued: (admin, high, low)."""
-        return len(self._admin), len(self._high), len(self._low)
+        return len(self.admin), len(self.high), len(self.low)
 
     def clear_locked(self) -> int:
         """Throw every queued job away; returns how many they were. Tickets held by running jobs stay held."""
         dropped = self.length_locked()
-        self._admin.clear()
-        self._high.clear()
-        self._low.clear()
+        self.admin.clear()
+        self.high.clear()
+        self.low.clear()
         return dropped

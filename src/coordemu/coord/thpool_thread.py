@@ -23,7 +23,7 @@ Left out: upstream's random number in the thread's name, its debug line per iter
 from __future__ import annotations
 
 from coordemu.coord.thpool_admin import Starts, ThreadCtx, ThreadState
-from coordemu.coord.thpool_queue import KIND_ADMIN, KIND_TICKET
+from coordemu.coord.thpool_queue import KIND_ADMIN, KIND_PLAIN, KIND_TICKET
 from coordemu.coord.thpool_state import PoolState
 
 
@@ -53,29 +53,35 @@ def _pull_and_execute(pool: PoolState, ctx: ThreadCtx) -> None:
     leave_now = ThreadState.TERMINATE_ASAP
     queues, in_progress = pool.queues, pool.num_jobs_in_progress
     pull, acquire, release, sleep = queues.pull_locked, pool.lock.acquire, pool.lock.release, pool.has_jobs.wait
+    admin, high, low = queues.admin, queues.high, queues.low
     counted = False  # is a job of this thread counted as in progress?
     acquire()
     while True:
         # Here the lock is held, and a job that was counted is finished.
-        pulled = None
-        if ctx.state is not leave_now and (not pool.paused or ctx.state is not running):
-            pulled = pull()
-        if pulled is None:
-            if counted:
-                in_progress.value -= 1
-                counted = False
-            if ctx.state is not running:
-                break
-            while pulled is None:
-                pool.sleepers += 1
-                sleep()
-                if not pool.paused:
-                    pulled = pull()
+        if low and not high and not admin and queues.free_tickets and not pool.paused and ctx.state is running:
+            # As `pull` would decide, without the price of a call: the usual case of a pool that has much to do.
+            kind = KIND_PLAIN
+            job, arg = low.popleft()
+        else:
+            pulled = None
+            if ctx.state is not leave_now and (not pool.paused or ctx.state is not running):
+                pulled = pull()
+            if pulled is None:
+                if counted:
+                    in_progress.value -= 1
+                    counted = False
+                if ctx.state is not running:
+                    break
+                while pulled is None:
+                    pool.sleepers += 1
+                    sleep()
+                    if not pool.paused:
+                        pulled = pull()
+            kind, (job, arg) = pulled
         if not counted:
             in_progress.value += 1
             counted = True
         release()
-        kind, (job, arg) = pulled
         try:
             if kind:
                 job(arg)

@@ -16,7 +16,8 @@ from time import monotonic_ns
 from coordemu.runtime.base import Address, Transport, TransportHandler
 from coordemu.runtime.loop_turn import LoopTurn
 from coordemu.runtime.loop_wakeup import LoopWakeup
-from coordemu.runtime.poller import EDGE, READABLE, Poller, Source
+from coordemu.runtime.poller import EDGE, READABLE, Source
+from coordemu.runtime.quick_socket import QuickPoller, QuickSocket
 from coordemu.runtime.sock_address import make_socket
 from coordemu.runtime.sock_listener import SockListener
 from coordemu.runtime.sock_transport import SockTransport
@@ -27,7 +28,7 @@ class EpollLoop(LoopTurn):
     """One loop. Raises OSError from its making when no descriptor is to be had."""
 
     def __init__(self, name: str) -> None:
-        self._kernel = Poller()
+        self._kernel = QuickPoller()
         self._wakeup = LoopWakeup()
         super().__init__(name, self._kernel, self._wakeup, monotonic_ns, get_ident)
         self._kernel.watch(self._wakeup.fd, self._wakeup, READABLE | EDGE)
@@ -48,7 +49,7 @@ class EpollLoop(LoopTurn):
         name. Upstream: redisAsyncConnect.
         """
         self.check_usable()
-        transport = SockTransport(self, make_socket(address), address, State.CONNECTING)
+        transport = SockTransport(self, QuickSocket(make_socket(address), self._kernel), address, State.CONNECTING)
         transport.begin_connect(handler, timeout_ns)
         return transport
 

@@ -37,13 +37,18 @@ class ThreadEvent:
         return self._flag
 
     def set(self) -> None:
-        """Set it and wake all that wait; they return True even if it is cleared before they run. Thread: any."""
+        """Set it and wake all that wait; they return True even if it is cleared before they run. Thread: any.
+
+        Each is handed the interpreter lock: whoever sets one event after another (the I/O thread, one per query) would
+        only have the woken threads stand in its way, awake and waiting for that lock.
+        """
         self._flag = True
         while self._parked:
             try:
                 parking = self._parked.pop(0)
             except IndexError:  # another setter, or a time-out, was faster
                 return
+            parking.hand_over = True
             parking.unpark()
 
     def clear(self) -> None:
@@ -71,6 +76,8 @@ class ThreadEvent:
                 self._parked.remove(parking)
             except ValueError:  # a setter took it from the queue, so it was set
                 woken = True
+            else:
+                parking.keep_gate()
         return woken
 
     def waiters(self) -> Sequence[ThreadTask]:

@@ -19,13 +19,13 @@ import gc
 import logging
 import sys
 import threading
-from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 from coordemu.runtime.base import NS_PER_S, Waitable
+from coordemu.runtime.thread_gate import NO_LIMIT, gate_open, gate_wait, make_gate
 from coordemu.runtime.waitables import TaskEnd, frames_in_words, task_in_words
 
 log = logging.getLogger("coordemu")
@@ -42,7 +42,7 @@ def current_frames() -> dict[int, FrameType]:
     """The innermost frame of every thread, by its identifier. Thread: any.
 
     The collector is off meanwhile: CPython 3.11 holds its list of threads here, and a `threading.local` that is
-    collected just now (a runtime's own) would wait for that list for ever.
+    collected just now (a runtime's `Caller`) would wait for that list for ever.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -81,37 +81,56 @@ class Wait:
 
 
 class Parking(Wait):
-    """A wait that another thread ends, by `unpark`, once."""
+    """A wait that another thread ends, by `unpark`, once. Whoever unparks it took it from a queue before, so only one
+    does; a waiter that goes on without (time-out, signal) takes itself from that queue, or counts as unparked.
 
-    __slots__ = ("_gate",)
+    hand_over: see `thread_gate`.  The gate is the task's own, made at its first wait and used again by the next. It
+    goes back to the task only when nobody can open it any more; otherwise the next wait makes another.
+    """
+
+    __slots__ = ("gate", "hand_over")
 
     def __init__(self, task: ThreadTask, waitable: Waitable) -> None:
-        super().__init__(task, waitable)
-        self._gate = allocate_lock()
-        self._gate.acquire()
+        self.task = task
+        self.waitable = waitable
+        self.since_ns = monotonic_ns()
+        self.over = self.hand_over = False
+        self._outer = task.wait
+        self.gate = task.gate or make_gate()
+        task.gate = None
 
     def park(self, timeout_ns: int | None) -> bool:
         """Block until unparked. True then, False after timeout_ns (None: no limit). Thread: the task's own."""
-        return self._gate.acquire(timeout=wait_limit_s(timeout_ns))
+        deadline_ns = NO_LIMIT if timeout_ns is None else min(monotonic_ns() + max(timeout_ns, 0), NO_LIMIT)
+        while (opened := gate_wait(self.gate, deadline_ns)) < 0:
+            pass  # a signal, whose handler runs here, and may raise
+        if opened:
+            self.task.gate = self.gate
+        return opened == 1
+
+    def keep_gate(self) -> None:
+        """It was taken from the queue unwoken: the gate can serve again. Thread: the task's own."""
+        self.task.gate = self.gate
 
     def unpark(self) -> None:
         """Let the task go on. Thread: any, but only the one that took this from its queue, and once."""
         self.over = True
-        self._gate.release()
+        gate_open(self.gate, self.hand_over)
 
 
 class ThreadTask:
     """One thread. name: shown everywhere.  adopted: the runtime did not spawn it.
 
-    `wait` is what blocks it now, None while it runs; `error` what its function raised.
+    `wait` is what blocks it now, None while it runs; `error` what its function raised; `gate` is for `Parking` alone.
     """
 
-    __slots__ = ("_ended", "_registry", "_thread", "adopted", "error", "name", "wait")
+    __slots__ = ("_ended", "_registry", "_thread", "adopted", "error", "gate", "name", "wait")
 
     def __init__(self, registry: TaskRegistry, name: str, thread: threading.Thread, adopted: bool) -> None:
         self.name = name
         self.adopted = adopted
         self.wait: Wait | None = None
+        self.gate: Any = None
         self.error: BaseException | None = None
         self._registry = registry
         self._thread = thread

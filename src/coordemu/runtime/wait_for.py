@@ -9,9 +9,9 @@ first, outwards from running tasks and outside peers; whatever is left is stuck,
 to a dead end. So a chain through a choice is not called a cycle while one of the alternatives lives.
 
 Nothing is locked, so what is read may belong to different moments. A task counts as stuck only if it was in the very
-same wait before and after its surroundings were read: tasks that waited all that time can't have given anything
-away, so a cycle among them was real. An orphan can be a hand-over in flight that `owed_by` does not know about (the
-reply has come, and the poll has not looked yet): believe it when two looks some time apart agree.
+same wait before the look began and after its surroundings were read: tasks that waited all that time can't have given
+anything away, so a cycle among them was real. An orphan can be a hand-over in flight that `owed_by` does not know about
+(the reply has come, and the poll has not looked yet): believe it when two looks some time apart agree.
 
 A waitable may say how to be read aloud: attributes `kind` ("lock") and `relation` ("held by").
 
@@ -89,7 +89,7 @@ class _Node:
 
 def edges(rt: Runtime) -> list[WaitEdge]:
     """All waits of a runtime's tasks, then those between waitables. Thread: any. Never blocks."""
-    look = _Look()
+    look = _Look(rt.now_ns())
     for task in rt.tasks():
         look.task(task)
     look.spread()
@@ -120,7 +120,7 @@ def chain_from(rt: Runtime, task: Task) -> Chain:
 def chains_from(rt: Runtime, tasks: Sequence[Task]) -> list[Chain]:
     """`chain_from` for several, all from one look. Thread: any. Never blocks."""
     at_ns = rt.now_ns()
-    look = _Look()
+    look = _Look(at_ns)
     starts = [look.task(task) for task in tasks]
     look.spread()
     look.judge()
@@ -161,7 +161,8 @@ def render_chains(rt: Runtime, tasks: Sequence[Task], chains: Sequence[Chain]) -
 class _Look:
     """One reading of the graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, began_ns: int) -> None:
+        self._began_ns = began_ns
         self.nodes: list[_Node] = []
         self._by_id: dict[int, _Node] = {}
         self._kept: list[object] = []  # so that no id is used twice during the look
@@ -203,8 +204,9 @@ class _Look:
                 self._read_waitable(node, node.waitable)
         for node in self.nodes:
             if node.task is not None and node.next:
-                now_on = node.task.waiting_on
-                if now_on is not node.next[0].waitable or node.task.waiting_since_ns != node.since_ns:
+                now_on, since_ns = node.task.waiting_on, node.task.waiting_since_ns
+                # A wait that is younger than the look may belong to a task that gave away what it was seen to hold.
+                if now_on is not node.next[0].waitable or since_ns != node.since_ns or since_ns > self._began_ns:
                     node.next = []  # it moved meanwhile, so it is not stuck
                     node.alive, node.end = True, "runs"
 

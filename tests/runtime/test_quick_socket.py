@@ -1,0 +1,201 @@
+"""A loop's system calls with the interpreter lock kept: the answers and errors of a socket's, and when a poll spins."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from coordemu._native import lib
+from coordemu.runtime import quick_socket
+from coordemu.runtime.base import NS_PER_MS, NS_PER_S
+from coordemu.runtime.poller import READABLE, WRITABLE
+from coordemu.runtime.quick_socket import SPIN_NS, QuickPoller, QuickSocket
+from coordemu.runtime.thread_gate import gate_wait, make_gate
+
+
+@pytest.fixture
+def poller():
+    poller = QuickPoller()
+    yield poller
+    poller.close()
+
+
+@pytest.fixture
+def pair(poller):
+    ours, theirs = socket.socketpair()
+    quick = QuickSocket(ours, poller)
+    yield quick, theirs
+    quick.close()
+    theirs.close()
+
+
+def test_bytes_go_both_ways_whatever_they_are(pair):
+    quick, theirs = pair
+    everything = bytes(range(256)) * 3
+    assert quick.send(memoryview(everything)) == len(everything)
+    assert theirs.recv(10_000) == everything
+    theirs.sendall(everything)
+    assert quick.recv(300) == everything[:300]
+    assert quick.recv(10_000_000) == everything[300:]
+
+
+def test_it_takes_the_place_of_the_socket_that_it_is_made_of(poller):
+    ours, theirs = socket.socketpair()
+    number = ours.fileno()
+    quick = QuickSocket(ours, poller)
+    assert (quick.fileno(), ours.fileno()) == (number, -1)
+    assert not quick.getblocking()
+    assert not hasattr(quick, "__dict__")  # a thousand idle connections have one each
+    quick.close()
+    theirs.close()
+
+
+def fill(quick):
+    """Send until the kernel takes no more."""
+    chunk = memoryview(bytes(65_536))
+    while chunk:
+        try:
+            quick.send(chunk)
+        except BlockingIOError:
+            chunk = chunk[: len(chunk) // 2]
+
+
+def test_errors_are_those_of_a_socket(pair, poller):
+    quick, theirs = pair
+    with pytest.raises(BlockingIOError):
+        quick.recv(10)
+    fill(quick)
+    with pytest.raises(BlockingIOError):
+        quick.send(memoryview(b"x"))
+    theirs.close()
+    with pytest.raises(ConnectionError):
+        quick.send(memoryview(b"x"))
+    quick.close()
+    for call in (lambda: quick.recv(1), lambda: quick.send(memoryview(b"x"))):
+        with pytest.raises(OSError, match="descriptor"):
+            call()
+
+
+def test_the_end_of_the_stream_is_no_bytes(pair):
+    quick, theirs = pair
+    theirs.close()
+    assert quick.recv(10) == b""
+
+
+def test_a_poll_reports_what_is_watched(pair, poller):
+    quick, theirs = pair
+    source = object()
+    poller.watch(quick.fileno(), source, READABLE | WRITABLE)
+    assert poller.poll(0) == [(source, WRITABLE)]
+    theirs.sendall(b"x")
+    assert poller.poll(None) == [(source, READABLE | WRITABLE)]
+    poller.watch(quick.fileno(), source, 0)
+    before_ns = time.monotonic_ns()
+    assert poller.poll(3 * NS_PER_MS) == []
+    assert time.monotonic_ns() - before_ns >= 3 * NS_PER_MS
+
+
+def test_a_poll_without_limit_is_ended_by_a_report(pair, poller):
+    quick, theirs = pair
+    poller.watch(quick.fileno(), quick, READABLE)
+    thread = threading.Timer(0.01, lambda: theirs.sendall(b"x"))
+    thread.start()
+    assert poller.poll(None) == [(quick, READABLE)]
+    thread.join()
+
+
+def test_a_closed_poller_says_so(poller):
+    poller.close()
+    with pytest.raises(OSError, match="descriptor"):
+        poller.poll(0)
+
+
+@pytest.fixture
+def busy():
+    """Say for how long the interpreter counts as busy from now on."""
+    yield lambda duration_ns: lib.native_set_busy(time.monotonic_ns() + duration_ns)
+    lib.native_set_busy(0)
+
+
+def test_only_a_poll_after_a_send_asks_to_spin_and_never_for_longer_than_it_would_wait(pair, poller, monkeypatch):
+    quick, _ = pair
+    asked = []
+
+    def poll(_epoll, _max, wait_ns, spin_ns, _fds, _masks):
+        asked.append((wait_ns, spin_ns))
+        return 0
+
+    monkeypatch.setattr(quick_socket, "_poll", poll)
+    for wait_ns in (None, 0, SPIN_NS // 2, SPIN_NS * 2):
+        quick.send(memoryview(b"x"))
+        poller.poll(wait_ns)
+        poller.poll(wait_ns)
+    assert asked == [
+        (-1, SPIN_NS), (-1, 0), (0, 0), (0, 0), (SPIN_NS // 2, SPIN_NS // 2), (SPIN_NS // 2, 0), (SPIN_NS * 2, SPIN_NS),
+        (SPIN_NS * 2, 0),
+    ]  # fmt: skip
+
+
+def test_a_poll_spins_in_a_busy_interpreter_alone(poller, busy):
+    def took_ns():
+        before_ns = time.monotonic_ns()
+        quick_socket._poll(poller._fd, 1, 0, 20 * NS_PER_MS, poller._fds, poller._masks)
+        return time.monotonic_ns() - before_ns
+
+    busy(10 * NS_PER_S)
+    assert lib.native_is_busy()
+    assert took_ns() >= 20 * NS_PER_MS
+    busy(-1)
+    assert not lib.native_is_busy()
+    assert min(took_ns() for _ in range(5)) < 20 * NS_PER_MS
+
+
+def test_a_wait_beside_a_thread_that_computes_finds_the_interpreter_busy(busy):
+    over = []
+
+    def compute():
+        while not over:
+            pass
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    try:
+        for _ in range(50):
+            gate_wait(make_gate(), time.monotonic_ns() + NS_PER_MS)
+            if lib.native_is_busy():
+                break
+        assert lib.native_is_busy()
+    finally:
+        over.append(True)
+        thread.join()
+
+
+@pytest.mark.parametrize("spin_ns", [0, 2 * NS_PER_MS])
+def test_looking_and_moving_bytes_keep_the_interpreter_lock(pair, poller, busy, spin_ns):
+    """Two threads append around their calls; whoever lets go of the lock inside lets the other one in between."""
+    quick, theirs = pair
+    busy(10 * NS_PER_S)
+    theirs.sendall(b"x" * 100)
+    turns, over = [0], []
+
+    def count():
+        while not over:
+            turns[0] += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        kept = 0
+        for _ in range(50):
+            before = turns[0]
+            quick_socket._poll(poller._fd, 1, 0, spin_ns, poller._fds, poller._masks)
+            quick.recv(1)
+            quick.send(memoryview(b"x"))
+            kept += turns[0] == before
+    finally:
+        over.append(True)
+        thread.join()
+    assert kept > 25  # a switch interval may end in between, now and then
