@@ -26,8 +26,8 @@ import sysconfig
 
 from cffi import FFI
 
-C_SOURCES = ["csrc/pending_table.c", "csrc/drain_gate.c"]
-C_HEADERS = ["csrc/pending_table.h", "csrc/drain_gate.h"]
+C_SOURCES = ["csrc/pending_table.c", "csrc/drain_gate.c", "csrc/thread_gate.c", "csrc/loop_calls.c"]
+C_HEADERS = ["csrc/pending_table.h", "csrc/drain_gate.h", "csrc/thread_gate.h", "csrc/loop_calls.h"]
 
 DECLARATIONS = """
     typedef struct pending_table pending_table;
@@ -73,37 +73,23 @@ DECLARATIONS = """
     void native_set_busy(int64_t until_ns);
 
     int native_poll(int epoll, int max, int64_t timeout_ns, int64_t spin_ns, int32_t *fds, uint32_t *masks);
-    int native_recv(int fd, char *into, int max);
-    int native_send(int fd, const char *from, int size);
+    int loop_recv(int fd, char *into, int max);
+    int loop_send(int fd, const char *from, int size);
 
     int native_wait(pending_table *table, drain_wait *wait);
     bool native_nothing(const pending_table *table, uint32_t num);
 """
 
 PREAMBLE = """
+#include "loop_calls.h"
 #include "pending_table.h"
-
-#include <errno.h>
-#include <linux/futex.h>
-#include <poll.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
+#include "thread_gate.h"
 
 /* Keep the interpreter lock in the wrappers below; see src/coordemu/_build_native.py. */
 #undef Py_BEGIN_ALLOW_THREADS
 #undef Py_END_ALLOW_THREADS
 #define Py_BEGIN_ALLOW_THREADS {
 #define Py_END_ALLOW_THREADS }
-
-static int native_wait(pending_table *table, drain_wait *wait) {
-    PyThreadState *state = PyEval_SaveThread();
-    int outcome = pending_table_wait(table, wait);
-    PyEval_RestoreThread(state);
-    return outcome;
-}
 
 /* Whoever waits long for the interpreter lock knows that another thread computes, and for a while it is not given away
  * where that can be helped. Written with the interpreter lock held. */
@@ -122,75 +108,40 @@ static void take_lock_back(PyThreadState *state) {
     if (had_ns - asked_ns > LATE_NS) { busy_until_ns = had_ns + BUSY_FOR_NS; }
 }
 
-/* Where one thread sleeps until another lets it go on. The futex is 0: shut, 1: open, -1: shut, and it sleeps there. */
-typedef struct thread_gate { _Atomic int32_t word; } thread_gate;
-
-static bool gate_change(thread_gate *gate, int32_t from, int32_t to) {
-    return atomic_compare_exchange_strong(&gate->word, &from, to);
-}
-
-/* 1: it was open, and is shut again; 0: the deadline, on CLOCK_MONOTONIC; -1: a signal. */
-static int native_gate_wait(thread_gate *gate, int64_t deadline_ns) {
-    struct timespec until = {.tv_sec = deadline_ns / 1000000000, .tv_nsec = deadline_ns % 1000000000};
-    int outcome = 1;
+static int native_wait(pending_table *table, drain_wait *wait) {
     PyThreadState *state = PyEval_SaveThread();
-    while (!gate_change(gate, 1, 0)) {
-        if (!gate_change(gate, 0, -1)) { continue; }
-        long slept = syscall(SYS_futex, &gate->word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, -1, &until, NULL,
-                             FUTEX_BITSET_MATCH_ANY);
-        int reason = slept < 0 ? errno : 0;
-        if (gate_change(gate, -1, 0) && (reason == ETIMEDOUT || reason == EINTR)) {
-            outcome = reason == EINTR ? -1 : 0;
-            break;
-        }
-    }
+    int outcome = pending_table_wait(table, wait);
     take_lock_back(state);
     return outcome;
 }
 
-/* Open it, and wake who sleeps there: to hand over, without the interpreter lock, which it then finds free; beside a
- * thread that computes it would be that one who takes it, so there it is kept. */
+static int native_gate_wait(thread_gate *gate, int64_t deadline_ns) {
+    PyThreadState *state = PyEval_SaveThread();
+    int outcome = thread_gate_wait(gate, deadline_ns);
+    take_lock_back(state);
+    return outcome;
+}
+
+/* To hand over is to wake without the interpreter lock, which the woken thread then finds free; beside a thread that
+ * computes it would be that one who takes it, so there it is kept. */
 static void native_gate_open(thread_gate *gate, bool hand_over) {
-    if (atomic_exchange(&gate->word, 1) != -1) { return; }
+    if (!thread_gate_open(gate)) { return; }
     PyThreadState *state = hand_over && !native_is_busy() ? PyEval_SaveThread() : NULL;
-    syscall(SYS_futex, &gate->word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+    thread_gate_wake(gate);
     if (state) { take_lock_back(state); }
-}
-
-/* Non-blocking calls on sockets, with the interpreter lock kept. They return -errno. */
-static int native_recv(int fd, char *into, int max) {
-    ssize_t got = recv(fd, into, (size_t)max, MSG_DONTWAIT);
-    return got < 0 ? -errno : (int)got;
-}
-
-static int native_send(int fd, const char *from, int size) {
-    ssize_t sent = send(fd, from, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return sent < 0 ? -errno : (int)sent;
 }
 
 /* Look; beside a thread that computes, look on for spin_ns; then wait, for that alone without the interpreter lock.
  * timeout_ns -1: no limit. */
 static int native_poll(int epoll, int max, int64_t timeout_ns, int64_t spin_ns, int32_t *fds, uint32_t *masks) {
-    struct epoll_event events[512];
     int64_t until_ns = spin_ns && native_is_busy() ? drain_now_ns() + spin_ns : 0;
     int count;
-    max = max < 512 ? max : 512;
-    do { count = epoll_wait(epoll, events, max, 0); } while (!count && until_ns && drain_now_ns() < until_ns);
-    if (count == 0 && timeout_ns != 0) {
-        PyThreadState *state = PyEval_SaveThread();
-        struct pollfd ready = {.fd = epoll, .events = POLLIN};
-        struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
-        count = ppoll(&ready, 1, timeout_ns < 0 ? NULL : &limit, NULL);
-        int error = errno;
-        take_lock_back(state);
-        errno = error;
-        if (count > 0) { count = epoll_wait(epoll, events, max, 0); }
-    }
-    for (int i = 0; i < count; i++) {
-        fds[i] = events[i].data.fd;
-        masks[i] = events[i].events;
-    }
-    return count < 0 ? -errno : count;
+    do { count = loop_look(epoll, max, fds, masks); } while (!count && until_ns && drain_now_ns() < until_ns);
+    if (count != 0 || timeout_ns == 0) { return count; }
+    PyThreadState *state = PyEval_SaveThread();
+    count = loop_sleep(epoll, timeout_ns);
+    take_lock_back(state);
+    return count > 0 ? loop_look(epoll, max, fds, masks) : count;
 }
 
 /* What a call with these arguments costs: the yardstick of the benchmarks. */

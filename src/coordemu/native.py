@@ -1,10 +1,10 @@
 """PendingTable: how many replies each connection still owes, and the gate at which a drain waits for the last one.
 
-Role: the Python side of the C module as far as it counts (the runtime has two files of its own). The connections of one I/O runtime count here what they
-send and what comes back, once per batch; the connection manager asks whether anything is pending at index >= num before
-it takes those connections away. The replies' callbacks are not here: they wait in each connection's deque, where
-CPython is faster than any border. Arguments are checked here and by cffi; the arithmetic is in csrc/pending_table.c,
-the wait in csrc/drain_gate.c.
+Role: the Python side of the C module as far as it counts (the runtime has two files of its own). The connections of one
+I/O runtime count here what they send and what comes back, once per batch; the connection manager asks whether anything
+is pending at index >= num before it takes those connections away. The replies' callbacks are not here: they wait in
+each connection's deque, where CPython is faster than any border. Arguments are checked here and by cffi; the arithmetic
+is in csrc/pending_table.c, the wait in csrc/drain_gate.c.
 
 Words. A connection is known by its node (a dense number per shard) and its index in that node's pool. It is *eligible*
 when it has a context (`attach`) and is Connected (`set_connected`). Only eligible connections have pending operations,

@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from coordemu.runtime import thread_condition, thread_task
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S
 from coordemu.runtime.thread_gate import NO_LIMIT, gate_open, gate_wait, make_gate
 
@@ -100,34 +99,44 @@ def test_a_handler_that_raises_ends_the_wait_and_leaves_nobody_queued(rt, what):
     assert what != "condition" or lock.owner is rt.current()  # a condition's wait ends with the lock, however it ends
 
 
-def test_a_task_waits_at_the_same_gate_again_but_never_at_one_that_may_still_be_opened(rt, monkeypatch):
-    gates = []
-
-    class Noted(thread_task.Parking):
-        def park(self, timeout_ns):
-            gates.append(self.gate)
-            return super().park(timeout_ns)
-
-    class LastMoment(Noted):
-        def park(self, timeout_ns):
-            woken = super().park(0)
-            lock.acquire()
-            condition.notify()
-            lock.release()
-            return woken
-
+def test_an_opening_that_was_meant_for_an_earlier_wait_ends_none(rt):
+    event = rt.event("e")
+    gate_open(rt.current().gate, False)
+    assert not event.wait(3 * NS_PER_MS)
     lock = rt.lock("l")
-    condition = rt.condition(lock, "c")
-    with lock:
-        monkeypatch.setattr(thread_condition, "Parking", Noted)
-        assert not condition.wait(1)
-        assert not condition.wait(1)
-        monkeypatch.setattr(thread_condition, "Parking", LastMoment)
-        assert condition.wait(1)
-        monkeypatch.setattr(thread_condition, "Parking", Noted)
-        assert not condition.wait(1)  # the notification of the wait before opened another gate than this one
-    assert gates[0] is gates[1] is gates[2]
-    assert gates[3] is not gates[0]
+    rt.spawn(lock.acquire, name="holder").join()
+    gate_open(rt.current().gate, False)
+    assert not lock.acquire(3 * NS_PER_MS)
+    assert list(lock.waiters()) == []
+
+
+def test_a_wait_in_a_signals_handler_does_not_eat_up_the_waking_of_the_wait_around_it(rt, eventually):
+    outer, inner = rt.event("outer"), rt.event("inner")
+    task = rt.current()
+    within = []
+
+    def handler(*_):
+        if not within and task.waiting_on is outer:
+            within.append(True)
+            assert inner.wait(10 * NS_PER_S)
+
+    def wake():
+        eventually(lambda: task.waiting_on is inner)
+        outer.set()  # opens the gate at which the inner wait sleeps
+        assert task.waiting_on is inner
+        inner.set()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    waker = rt.spawn(wake, name="waker")
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+        assert outer.wait(10 * NS_PER_S)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert within
+    assert waker.join(10 * NS_PER_S)
+    assert waker.error is None
 
 
 def test_a_notified_waiter_waits_for_the_lock_until_it_is_given_back(rt, eventually):
@@ -261,3 +270,53 @@ def test_a_lock_is_exclusive_under_a_tracer_too(rt):
     assert all(task.join(30 * NS_PER_S) for task in tasks)
     assert [task.error for task in tasks] == [None] * 3
     assert set(most) == {1}
+
+
+@pytest.mark.parametrize("interval_s", [5e-3, 1e-6])
+def test_nothing_is_lost_or_shared_with_a_tracer_signals_and_threads_that_change_all_the_time(rt, interval_s):
+    """A queue under a lock with a condition; one taker under a tracer, one whose thread signals strike."""
+    lock = rt.lock("l")
+    condition = rt.condition(lock, "c")
+    items, taken, inside, signals = [], [], [], []
+
+    def take(share, traced=False):
+        if traced:
+            sys.settrace(trace)
+        for _ in range(share):
+            with lock:
+                while not items:
+                    condition.wait()
+                inside.append(None)
+                taken.append((items.pop(0), len(inside)))
+                inside.pop()
+        sys.settrace(None)
+
+    def trace(frame, _event, _arg):
+        if "thread_" in frame.f_code.co_filename:
+            frame.f_trace_opcodes = True
+            time.sleep(0)
+        return trace
+
+    def give():
+        for number in range(90):
+            with lock:
+                items.append(number)
+                condition.notify()
+
+    before, interval = signal.signal(signal.SIGALRM, lambda *_: signals.append(1)), sys.getswitchinterval()
+    sys.setswitchinterval(interval_s)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        takers = ((70, False), (70, False), (10, True))
+        tasks = [rt.spawn(take, *each, name="taker") for each in takers]
+        tasks += [rt.spawn(give, name=f"giver-{number}") for number in range(2)]
+        take(30)
+        assert all(task.join(30 * NS_PER_S) for task in tasks)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        sys.setswitchinterval(interval)
+    assert [task.error for task in tasks] == [None] * 5
+    assert sorted(item for item, _ in taken) == sorted([*range(90)] * 2)
+    assert {many for _, many in taken} == {1}
+    assert not lock.queue

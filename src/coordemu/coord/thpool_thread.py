@@ -22,6 +22,8 @@ Left out: upstream's random number in the thread's name, its debug line per iter
 
 from __future__ import annotations
 
+from typing import Any
+
 from coordemu.coord.thpool_admin import Starts, ThreadCtx, ThreadState
 from coordemu.coord.thpool_queue import KIND_ADMIN, KIND_PLAIN, KIND_TICKET
 from coordemu.coord.thpool_state import PoolState
@@ -55,6 +57,7 @@ def _pull_and_execute(pool: PoolState, ctx: ThreadCtx) -> None:
     pull, acquire, release, sleep = queues.pull_locked, pool.lock.acquire, pool.lock.release, pool.has_jobs.wait
     admin, high, low = queues.admin, queues.high, queues.low
     counted = False  # is a job of this thread counted as in progress?
+    job: Any
     acquire()
     while True:
         # Here the lock is held, and a job that was counted is finished.

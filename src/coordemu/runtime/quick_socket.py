@@ -29,8 +29,8 @@ SPIN_NS: Final = 400 * NS_PER_US
 BUFFER_BYTES: Final = 65_536
 
 _poll = lib.native_poll
-_recv = lib.native_recv
-_send = lib.native_send
+_recv = lib.loop_recv
+_send = lib.loop_send
 _unpack = ffi.unpack
 _from_buffer = ffi.from_buffer
 

@@ -5,6 +5,9 @@ that a notification is the longest waiting one's and no other's. The notified on
 from that moment waits for the lock's turn, not for the condition: it would find the lock taken if it were woken
 at once, since whoever notifies mostly holds it.
 
+Whoever leaves its wait takes itself out of the queue that it is in, and then takes the lock, whatever ended the wait.
+If it is between the two queues just then, the lock drops it, being `gone`. A notification that meets a time-out counts.
+
 Thread: any. Notifying does not need the lock (as in POSIX), though a layer that wants no lost wake-up changes
 its predicate under it. Bound of the queue: one entry per waiting thread. Upstream: pthread_cond_t
 (deps/thpool). Left out: predicates (wait in a loop).
@@ -51,33 +54,30 @@ class ThreadCondition:
             task = self._registry.current()
             raise RuntimeError(f"{task.name} waits on condition {self.name!r} without lock {lock.name!r}")
         parking = Parking(task, self)
-        self._parked.append(parking)
-        lock.release()
-        task.wait = parking
         notified = False
         try:
-            notified = parking.park(timeout_ns)
+            try:
+                self._parked.append(parking)
+                lock.release()
+                task.wait = parking
+                parking.park(timeout_ns)
+            finally:
+                task.wait = parking.outer
+                parking.gone = True
+                try:
+                    self._parked.remove(parking)
+                except ValueError:  # a notification took it from the queue; it counts, or it would be lost
+                    notified = True
+                    try:  # noqa: SIM105 (its context manager costs as much as all the rest)
+                        lock.queue.remove(parking)
+                    except ValueError:
+                        pass  # it is not there yet; being gone, it will be taken out
+                if lock.owner_now is not task:
+                    lock.acquire()
         finally:
-            if notified:
-                lock.on_its_way = False
-            elif not self._withdraw(parking):
-                notified = True
-                if not lock.withdraw(parking):
-                    # Woken in the last moment; or on its way from here to there, where it must not count any more.
-                    parking.over = True
-                    lock.on_its_way = False
-            parking.leave()
-            lock.acquire()
+            if lock.owner_now is not task:  # a signal's handler raised just now
+                lock.acquire()
         return notified
-
-    def _withdraw(self, parking: Parking) -> bool:
-        """False when a notification took it from the queue before; it counts, or it would be lost."""
-        try:
-            self._parked.remove(parking)
-        except ValueError:
-            return False
-        parking.keep_gate()
-        return True
 
     def notify(self, n: int = 1) -> None:
         """Have the n (0 or more) that have waited longest, or as many as there are, wait for the lock instead.
@@ -86,17 +86,29 @@ class ThreadCondition:
         is handed the interpreter lock with it: its waker has done what it had to do. Thread: any. Never blocks.
         Upstream: pthread_cond_signal.
         """
-        lock, alone = self._lock, n == 1
-        while n > 0 and self._parked:
-            try:
-                parking = self._parked.pop(0)
-            except IndexError:  # another notifier, or a time-out, was faster
-                break
-            parking.waitable, parking.hand_over = lock, alone
-            lock.queue.append(parking)
-            n -= 1
-        if lock.owner_now is None:
-            lock.wake_first()
+        lock, alone, parking = self._lock, n == 1, None
+        try:
+            while n > 0:
+                # Not a `try` at once: CPython may let a handler run where a loop begins anew, and leaves the first
+                # instruction of an inner `try` out of what the outer one covers.
+                longest = self._parked[:1]
+                if not longest:
+                    break
+                parking = longest[0]
+                try:
+                    self._parked.remove(parking)
+                except ValueError:  # another notifier, or a time-out, was faster
+                    continue
+                parking.waitable, parking.hand_over = lock, alone
+                lock.queue.append(parking)
+                n -= 1
+            if lock.owner_now is None:
+                lock.wake_first()
+        except BaseException:  # a signal's handler raised, perhaps when the waiter was in neither queue
+            if parking is not None:
+                parking.unpark()
+            lock.wake_all()
+            raise
 
     def notify_all(self) -> None:
         """Wake all that wait now. Thread: any. Never blocks. Upstream: pthread_cond_broadcast."""

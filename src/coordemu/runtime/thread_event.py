@@ -1,8 +1,8 @@
 """ThreadEvent: a flag that can be set, cleared and waited for.
 
 Role: one-shot hand-overs, such as "the reply is there" or "the thread has started". No lock is taken: a waiter
-first queues itself and then reads the flag again, the setter first sets the flag and then empties the queue, so
-one of the two always sees the other (each step is one operation under the interpreter lock).
+first queues itself and then reads the flag again, the setter first sets the flag and then reads the queue, so one of
+the two always sees the other (each step is one operation under the interpreter lock). A waiter takes itself out.
 
 Thread: any. Bound of the queue: one entry per waiting thread. Upstream: its pairs of a condition and a flag
 (MRCtx' unblocking, IORuntimeCtx' start). Left out: counting; a flag set twice is set.
@@ -43,11 +43,15 @@ class ThreadEvent:
         only have the woken threads stand in its way, awake and waiting for that lock.
         """
         self._flag = True
-        while self._parked:
+        if self._parked:
             try:
-                parking = self._parked.pop(0)
-            except IndexError:  # another setter, or a time-out, was faster
-                return
+                self._wake_all()
+            except BaseException:  # a signal's handler raised
+                self._wake_all()
+                raise
+
+    def _wake_all(self) -> None:
+        for parking in self._parked[:]:
             parking.hand_over = True
             parking.unpark()
 
@@ -60,29 +64,23 @@ class ThreadEvent:
 
         Thread: any. May block.
         """
-        if self._flag:
-            return True
-        if timeout_ns is not None and timeout_ns <= 0:
-            return False
+        set_already: bool = self._flag
+        if set_already or (timeout_ns is not None and timeout_ns <= 0):
+            return set_already
         parking = Parking(self._registry.current(), self)
-        self._parked.append(parking)
-        woken: bool = self._flag
         try:
-            if not woken:
-                woken = parking.enter().park(timeout_ns)
+            self._parked.append(parking)
+            if self._flag:
+                return True
+            parking.enter().park(timeout_ns)
         finally:
-            parking.leave()
-            try:
-                self._parked.remove(parking)
-            except ValueError:  # a setter took it from the queue, so it was set
-                woken = True
-            else:
-                parking.keep_gate()
-        return woken
+            parking.task.wait = parking.outer
+            self._parked.remove(parking)
+        return parking.over
 
     def waiters(self) -> Sequence[ThreadTask]:
         """The tasks that wait, the longest waiting first. Thread: any."""
-        return [parking.task for parking in list(self._parked)]
+        return [parking.task for parking in list(self._parked) if not parking.over]
 
     def holders(self) -> Sequence[Holder]:
         """Who owes the setting, as `owed_by` says; the scheduler when it is set; nobody otherwise. Thread: any."""
@@ -91,4 +89,4 @@ class ThreadEvent:
         return () if self._owed_by is None else self._owed_by()
 
     def __repr__(self) -> str:
-        return f"<ThreadEvent {self.name!r} {'set' if self._flag else 'clear'}, {len(self._parked)} waiting>"
+        return f"<ThreadEvent {self.name!r} {'set' if self._flag else 'clear'}, {len(self.waiters())} waiting>"

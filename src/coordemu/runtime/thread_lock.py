@@ -1,28 +1,42 @@
 """ThreadLock: a mutual exclusion lock that knows its owner and its waiters.
 
-Role: the module lock, the queues' locks and every other lock of the layers. Taking a free lock is a look at its owner
-and a store of the caller's task; giving it back is a comparison and a store. Nothing below them is needed: between
-the look and the store there is no point at which CPython lets another thread run (it does so at calls, at jumps back,
-and where a trace function is called, which is between lines; so the two stand in one line). Only a task that finds
-the lock taken makes a `Parking` and joins the queue, so the wait-for graph costs nothing where nobody waits (bench/
-measures it).
+Role: the module lock, the queues' locks and every other lock of the layers. Only a task that finds it taken makes a
+`Parking` and joins the queue, so the wait-for graph costs nothing where nobody waits (bench/ measures it).
+
+What makes it exclusive. A free lock has an attribute `_free`, and to take the lock is to delete it: one instruction
+of the interpreter (DELETE_ATTR, on a slot), which fails where it is gone already and runs no Python. So there is no
+moment between a look and a store, on no version of CPython, under no tracer or monitor: all that is asked for is the
+interpreter lock. `owner_now` is stored next and is for others to see: while it is None, the lock may be free or just
+changing hands. A method call in the place of the deletion (`list.pop`, a raw lock's `acquire`) would be as exclusive,
+but when a call returns, a signal's handler may raise, and then the lock is taken and nobody knows.
 
 Who waits. The queue holds those that found the lock taken and those that a condition has let go: a notification moves
 its waiter here, and the lock's release wakes it, rather than that it wakes only to wait again. A release wakes the
-first, unless one that was woken before is still on its way: that one looks at the lock when it comes, and its own
-release goes on to the next. So a lock in great demand is not slowed down by wakings that lead to nothing.
+first, unless that one was woken before (`over`) and has not come yet: it will look at the lock, and its own release
+goes on to the next. So a lock in great demand is not slowed down by wakings that lead to nothing. To be woken is no
+promise of the lock, only of a look at it.
 
-Why no wake-up is lost. A task joins the queue and then looks at the lock again; a release frees the lock and then looks
-at the queue. `on_its_way` is set before a task is woken, and cleared by that task before it looks at the lock; a
-release that relied on it comes before that look. All are single steps under the interpreter lock.
+Why no wake-up is lost.
+
+* A task joins the queue and then tries to take the lock; a release frees the lock and then looks at the queue. One
+  of them sees the other.
+* Only the task itself takes its parking out of the queue. It does so ahead of its look at the lock; so the first in
+  the queue, when it is `over`, is one whose look is still to come, and whoever relies on that may.
+* A time-out: the task takes itself out and then reads `over`; the waker stores `over` and then looks at the queue
+  again. Either the task counts as woken, and looks at the lock, or the waker finds another first, and wakes that.
+* An exception (a signal's handler raised, in the sleep or at any other step of the wait): whoever leaves the
+  queue so wakes the first in its place. One that strikes a release between freeing the lock and waking the first has
+  it wake them all, which is always allowed.
 
 Thread: any. Upstream: pthread_mutex_t; for the module lock RedisModule_ThreadSafeContextLock. Left out: reentrance,
-fairness (whoever gets there first has it, as with a mutex), priority inheritance.
+fairness (whoever gets there first has it, as with a mutex), priority inheritance; a release that a signal's handler
+forestalls by raising at its very first instruction, as with every lock that is written in Python: the lock stays taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic_ns
 from typing import Self
 
@@ -35,7 +49,7 @@ from coordemu.runtime.waitables import SCHEDULER
 class ThreadLock:
     """A named lock of one runtime. Not reentrant: its owner's second acquire waits for itself."""
 
-    __slots__ = ("_caller", "_registry", "name", "on_its_way", "owner_now", "queue")
+    __slots__ = ("_caller", "_free", "_registry", "name", "owner_now", "queue")
 
     kind = "lock"
     relation = "held by"
@@ -44,11 +58,10 @@ class ThreadLock:
         self.name = name
         self._registry = registry
         self._caller = registry.caller
-        # The task that holds it, those in the queue, and whether one of them was woken and has not looked yet. Written
-        # by this class and by the conditions over this lock.
+        self._free = True
+        # The task that holds it, and those that wait for it, also by way of a condition (which alone writes here, too).
         self.owner_now: ThreadTask | None = None
         self.queue: list[Parking] = []
-        self.on_its_way = False
 
     @property
     def owner(self) -> ThreadTask | None:
@@ -61,36 +74,57 @@ class ThreadLock:
         Thread: any. May block. Upstream: pthread_mutex_lock, pthread_mutex_trylock.
         """
         task = self._caller.task or self._registry.current()
-        if self.owner_now is None: self.owner_now = task; return True  # fmt: skip  # noqa: E701, E702
+        if self.owner_now is None:
+            try:
+                del self._free
+                self.owner_now = task
+                return True
+            except AttributeError:
+                pass  # another was faster
         return self._wait(task, timeout_ns)
 
     def _wait(self, task: ThreadTask, timeout_ns: int | None) -> bool:
         if timeout_ns is not None and timeout_ns <= 0:
             return False
         deadline_ns = None if timeout_ns is None else monotonic_ns() + timeout_ns
-        place = len(self.queue)
+        woken = taken = False
         while True:
             parking = Parking(task, self)
-            parking.enter()
-            self.queue.insert(place, parking)
-            in_time = True
             try:
-                # Given back before it stood in the queue? Then nobody may wake it.
-                if self.owner_now is not None or not self.withdraw(parking):
-                    in_time = parking.park(timeout_ns) or not self.withdraw(parking)
+                try:
+                    if woken:  # somebody was faster: keep the place
+                        self.queue.insert(0, parking)
+                    else:
+                        self.queue.append(parking)
+                    try:
+                        del self._free
+                        taken = True
+                        self.owner_now = task
+                    except AttributeError:
+                        task.wait = parking
+                    if not taken:
+                        parking.park(timeout_ns)
+                finally:
+                    task.wait = parking.outer
+                    self.queue.remove(parking)
             except BaseException:
-                if not self.withdraw(parking):
-                    self.on_its_way = False
-                    if self.owner_now is None:
-                        self.wake_first()
+                if taken:
+                    self.owner_now = None
+                    self._free = True
+                self.wake_first()
                 raise
-            finally:
-                parking.leave()
-            if not in_time:
+            if taken:
+                return True
+            woken = parking.over
+            if not woken:
                 return False
-            self.on_its_way = False
-            if self.owner_now is None: self.owner_now = task; return True  # fmt: skip  # noqa: E701, E702
-            place = 0  # somebody was faster
+            if self.owner_now is None:
+                try:
+                    del self._free
+                    self.owner_now = task
+                    return True
+                except AttributeError:
+                    pass
             if deadline_ns is not None:
                 timeout_ns = deadline_ns - monotonic_ns()
 
@@ -103,8 +137,13 @@ class ThreadLock:
         if owner is None or owner is not self._caller.task:
             self._refuse()
         self.owner_now = None
+        self._free = True
         if self.queue:
-            self.wake_first()
+            try:
+                self.wake_first()
+            except BaseException:
+                self.wake_all()
+                raise
 
     def _refuse(self) -> None:
         caller = self._registry.current().name
@@ -114,30 +153,26 @@ class ThreadLock:
     # -- for a condition over this lock
 
     def wake_first(self) -> None:
-        """Wake the first in the queue, unless another is on its way. For when the lock is free. Thread: any.
-        Never blocks."""
-        while not self.on_its_way:
-            self.on_its_way = True
+        """Wake the first in the queue, unless it was woken, or the lock taken, meanwhile: then it is for the owner's
+        release to do so. For when the lock is free. Thread: any. Never blocks."""
+        while self.owner_now is None:
             try:
-                while (parking := self.queue.pop(0)).over:
-                    pass  # it left, while a notification moved it here
+                first = self.queue[0]
             except IndexError:
-                self.on_its_way = False
-                if self.queue:
-                    continue  # a release relied on this one meanwhile
                 return
-            parking.over = True  # as unpark, without the price of a call
-            gate_open(parking.gate, parking.hand_over)
-            return
+            if first.gone:
+                with suppress(ValueError):  # another was faster
+                    self.queue.remove(first)
+            elif first.over:
+                return
+            else:
+                first.over = True  # as unpark, without the price of a call
+                gate_open(first.gate, first.hand_over)
 
-    def withdraw(self, parking: Parking) -> bool:
-        """Take it from the queue. False when it was woken before, and so must look at the lock. Thread: its task's."""
-        try:
-            self.queue.remove(parking)
-        except ValueError:
-            return False
-        parking.keep_gate()
-        return True
+    def wake_all(self) -> None:
+        """Wake all, those that were woken before once more. Thread: any. Never blocks."""
+        for parking in self.queue[:]:
+            parking.unpark()
 
     # -- to look at
 
@@ -147,7 +182,7 @@ class ThreadLock:
 
     def waiters(self) -> Sequence[ThreadTask]:
         """The tasks that wait for it, in the order of their coming (not that of their getting it). Thread: any."""
-        return [parking.task for parking in list(self.queue)]
+        return [parking.task for parking in list(self.queue) if not parking.over and not parking.gone]
 
     def holders(self) -> Sequence[Holder]:
         """The owner; the scheduler while the lock is free, for then a waiter only has to run. Thread: any."""
@@ -156,7 +191,13 @@ class ThreadLock:
 
     def __enter__(self) -> Self:
         task = self._caller.task or self._registry.current()
-        if self.owner_now is None: self.owner_now = task; return self  # fmt: skip  # noqa: E701, E702
+        if self.owner_now is None:  # as acquire, without the price of a call
+            try:
+                del self._free
+                self.owner_now = task
+                return self
+            except AttributeError:
+                pass
         self._wait(task, None)
         return self
 
@@ -165,10 +206,15 @@ class ThreadLock:
         if owner is None or owner is not self._caller.task:
             self._refuse()
         self.owner_now = None
+        self._free = True
         if self.queue:
-            self.wake_first()
+            try:
+                self.wake_first()
+            except BaseException:
+                self.wake_all()
+                raise
 
     def __repr__(self) -> str:
         owner = self.owner_now
         state = f"held by {owner.name}" if owner else "free"
-        return f"<ThreadLock {self.name!r} {state}, {len(self.queue)} waiting>"
+        return f"<ThreadLock {self.name!r} {state}, {len(self.waiters())} waiting>"

@@ -44,26 +44,32 @@ class ThreadSemaphore:
 
         Thread: any. May block.
         """
-        with self._guard:
-            if self._value:
-                self._value -= 1
-                return True
-            if timeout_ns is not None and timeout_ns <= 0:
-                return False
-            parking = Parking(self._registry.current(), self)
-            self._parked.append(parking)
-        got = False
+        parking, taken = None, False
         try:
-            got = parking.enter().park(timeout_ns)
-        finally:
-            parking.leave()
-            if not got:
-                with self._guard:
-                    if parking in self._parked:
-                        self._parked.remove(parking)
-                    else:
-                        got = True
-        return got
+            with self._guard:
+                if self._value:
+                    self._value -= 1
+                    taken = True
+                    return True
+                if timeout_ns is not None and timeout_ns <= 0:
+                    return False
+                parking = Parking(self._registry.current(), self)
+                self._parked.append(parking)
+            parking.enter().park(timeout_ns)
+            return self._leave(parking)
+        except BaseException:  # a signal's handler raised
+            if taken or (parking is not None and self._leave(parking)):
+                self.release()
+            raise
+
+    def _leave(self, parking: Parking) -> bool:
+        """Whether it was given a unit."""
+        parking.leave()
+        with self._guard:
+            if parking not in self._parked:
+                return True
+            self._parked.remove(parking)
+            return False
 
     def release(self, n: int = 1) -> None:
         """Give n units (1 or more, ValueError otherwise); waiting tasks get them first. Thread: any. Never blocks."""

@@ -61,14 +61,14 @@ class Wait:
     it takes what it was after (a lock its ownership); otherwise a watchdog would see a cycle for a moment.
     """
 
-    __slots__ = ("_outer", "over", "since_ns", "task", "waitable")
+    __slots__ = ("outer", "over", "since_ns", "task", "waitable")
 
     def __init__(self, task: ThreadTask, waitable: Waitable) -> None:
         self.task = task
         self.waitable = waitable
         self.since_ns = monotonic_ns()
         self.over = False
-        self._outer = task.wait
+        self.outer = task.wait
 
     def enter(self) -> Self:
         """From now on the task waits. Returns itself. Thread: the task's own."""
@@ -77,43 +77,43 @@ class Wait:
 
     def leave(self) -> None:
         """The task runs again (or goes on with the wait around this one). Thread: the task's own."""
-        self.task.wait = self._outer
+        self.task.wait = self.outer
 
 
 class Parking(Wait):
-    """A wait that another thread ends, by `unpark`, once. Whoever unparks it took it from a queue before, so only one
-    does; a waiter that goes on without (time-out, signal) takes itself from that queue, or counts as unparked.
+    """A wait that another thread ends, by `unpark`: it says so in `over`, and opens the task's gate.
 
-    hand_over: see `thread_gate`.  The gate is the task's own, made at its first wait and used again by the next. It
-    goes back to the task only when nobody can open it any more; otherwise the next wait makes another.
+    `over` is the truth, the gate only a bell: a task has one gate for life, and an opening that was meant for an
+    earlier wait of its may end its sleep for nothing. So `park` looks at `over` ahead of each sleep and after it, and
+    whoever unparks stores it ahead of the opening. It may be unparked twice. A wait within another one (a signal's
+    handler waits for something, while its thread waits) sleeps elsewhere, for it would hear the outer one's bell.
+
+    hand_over: see `thread_gate`.  gone: its task has left, and whoever finds this in a queue may take it out.
     """
 
-    __slots__ = ("gate", "hand_over")
+    __slots__ = ("gate", "gone", "hand_over")
 
     def __init__(self, task: ThreadTask, waitable: Waitable) -> None:
         self.task = task
         self.waitable = waitable
         self.since_ns = monotonic_ns()
-        self.over = self.hand_over = False
-        self._outer = task.wait
-        self.gate = task.gate or make_gate()
-        task.gate = None
+        self.over = self.hand_over = self.gone = False
+        self.outer = task.wait
+        self.gate = task.gate if self.outer is None else make_gate()
 
     def park(self, timeout_ns: int | None) -> bool:
-        """Block until unparked. True then, False after timeout_ns (None: no limit). Thread: the task's own."""
-        deadline_ns = NO_LIMIT if timeout_ns is None else min(monotonic_ns() + max(timeout_ns, 0), NO_LIMIT)
-        while (opened := gate_wait(self.gate, deadline_ns)) < 0:
-            pass  # a signal, whose handler runs here, and may raise
-        if opened:
-            self.task.gate = self.gate
-        return opened == 1
+        """Block until unparked. True then, False after timeout_ns (None: no limit). Thread: the task's own.
 
-    def keep_gate(self) -> None:
-        """It was taken from the queue unwoken: the gate can serve again. Thread: the task's own."""
-        self.task.gate = self.gate
+        Raises what a signal's handler raises.
+        """
+        deadline_ns = NO_LIMIT if timeout_ns is None else min(monotonic_ns() + max(timeout_ns, 0), NO_LIMIT)
+        while not self.over:
+            if gate_wait(self.gate, deadline_ns) == 0:
+                return self.over
+        return True
 
     def unpark(self) -> None:
-        """Let the task go on. Thread: any, but only the one that took this from its queue, and once."""
+        """Let the task go on. Thread: any. Never blocks."""
         self.over = True
         gate_open(self.gate, self.hand_over)
 
@@ -121,7 +121,8 @@ class Parking(Wait):
 class ThreadTask:
     """One thread. name: shown everywhere.  adopted: the runtime did not spawn it.
 
-    `wait` is what blocks it now, None while it runs; `error` what its function raised; `gate` is for `Parking` alone.
+    `wait` is what blocks it now, None while it runs; `error` what its function raised; `gate` is where it
+    sleeps.
     """
 
     __slots__ = ("_ended", "_registry", "_thread", "adopted", "error", "gate", "name", "wait")
@@ -130,7 +131,7 @@ class ThreadTask:
         self.name = name
         self.adopted = adopted
         self.wait: Wait | None = None
-        self.gate: Any = None
+        self.gate: Any = make_gate()
         self.error: BaseException | None = None
         self._registry = registry
         self._thread = thread
