@@ -113,9 +113,9 @@ class OurClient:
 
         return threads_for(seconds, WORKERS, body)
 
-    def streaming(self, seconds: float, pack_each: bool = False) -> float:
-        """16 in flight on each connection; each reply's callback sends the next command, packed anew with pack_each."""
-        stream = _Stream(pack_each)
+    def streaming(self, seconds: float, pack_each: bool = False, in_flight: int = IN_FLIGHT) -> float:
+        """in_flight on each connection; each reply's callback sends the next command, packed anew with pack_each."""
+        stream = _Stream(pack_each, in_flight)
         self._cluster.schedule(stream.start, None)
         time.sleep(0.02)
         began, before = time.perf_counter(), stream.count
@@ -133,8 +133,9 @@ class OurClient:
 class _Stream:
     """Commands in flight on the connections of one I/O runtime. Runs on its thread."""
 
-    def __init__(self, pack_each: bool) -> None:
+    def __init__(self, pack_each: bool, depth: int) -> None:
         self.count = 0
+        self._depth = depth
         self.wrong = 0
         self.in_flight = 0
         self.stopping = False
@@ -144,7 +145,7 @@ class _Stream:
         for pool in io.manager.pools.values():
             for conn in pool.conns:
                 again = self._again(conn)
-                for _ in range(IN_FLIGHT):
+                for _ in range(self._depth):
                     self.in_flight += conn.send_command(COMMAND, again)
         io.request_completed()
 
@@ -197,18 +198,18 @@ class RedisPy:
 
         return threads_for(seconds, WORKERS, body)
 
-    def pipelines(self, seconds: float, n: int) -> float:
-        """n threads, pipelines of 16."""
+    def pipelines(self, seconds: float, n: int, size: int = IN_FLIGHT) -> float:
+        """n threads, pipelines of that size."""
 
         def body(_number: int, ended: Callable[[], bool]) -> int:
             count = 0
             while not ended():
                 pipe = self._client.pipeline(transaction=False)
-                for _ in range(IN_FLIGHT):
+                for _ in range(size):
                     pipe.get(KEY)
                 if pipe.execute()[-1] != b"abc":
                     raise WrongReply("redis-py pipeline")
-                count += IN_FLIGHT
+                count += size
             return count
 
         return threads_for(seconds, n, body)
@@ -239,11 +240,11 @@ class ByHand:
 
         return threads_for(seconds, WORKERS, body)
 
-    def streaming(self, seconds: float) -> float:
-        """One thread, an epoll loop over 13 sockets, 16 in flight on each, a deque of callbacks each."""
-        return threads_for(seconds, 1, self._loop)
+    def streaming(self, seconds: float, conns: int = CONNS, in_flight: int = IN_FLIGHT) -> float:
+        """One thread, an epoll loop over that many sockets, in_flight on each, a deque of callbacks each."""
+        return threads_for(seconds, 1, lambda _number, ended: self._loop(ended, conns, in_flight))
 
-    def _loop(self, _number: int, ended: Callable[[], bool]) -> int:
+    def _loop(self, ended: Callable[[], bool], n_conns: int, in_flight: int) -> int:
         epoll = select.epoll()
         conns: dict[int, tuple[socket.socket, hiredis.Reader, deque[Callable[[Any], None]]]] = {}
         count = wrong = 0
@@ -253,12 +254,12 @@ class ByHand:
             count += 1
             wrong += reply != b"abc"
 
-        for _ in range(CONNS):
+        for _ in range(n_conns):
             sock = socket.create_connection(self._address)
             sock.setblocking(False)
             epoll.register(sock, select.EPOLLIN)
-            conns[sock.fileno()] = (sock, hiredis.Reader(), deque([on_reply] * IN_FLIGHT))
-            sock.sendall(COMMAND * IN_FLIGHT)
+            conns[sock.fileno()] = (sock, hiredis.Reader(), deque([on_reply] * in_flight))
+            sock.sendall(COMMAND * in_flight)
         try:
             while not ended():
                 for fd, _mask in epoll.poll(0.1):

@@ -1,9 +1,9 @@
 """Commands per second over real sockets: through coordemu's I/O thread, through redis-py, and by hand.
 
 Role: one server, a real Redis if a binary is found (else an embedded shard, and the tables say so), GET of 3 bytes.
-Three shapes: 12 workers that wait for each reply; 13 connections x 16 commands in flight with a callback each; 12
-workers whose every query is a fan-out to 13 connections. The first two also beside a thread that computes, which is
-what users feel.
+Two shapes: 12 workers that wait for each reply; 13 connections x 16 commands in flight with a callback each; also
+beside a thread that computes, which is what users feel. A third, the fan-out, is `bench.fanout`. With ``--shards``, the
+server is the first of those.
 
 Thread: the clients make their own. Upstream: the load of the coordinator's I/O thread. Left out: C clients, asyncio,
 unix sockets, large replies.
@@ -20,32 +20,37 @@ from bench.load_threads import BusyThreads
 from bench.measure import PER_S, Case, CaseResult, Contender, Effort, Progress, Report, run_case, silent
 from coordemu.runtime.base import Address
 from coordemu.runtime.threads import ThreadsRuntime
-from coordemu.shards.real_redis import RedisServer, find_redis_server
+from coordemu.shards.real_redis import find_redis_server
 from coordemu.shards.resp_client import ask
-from coordemu.shards.shard_process import ShardProcess
+from coordemu.shards.shard_errors import ShardError
+from coordemu.shards.shard_fleet import ShardFleet
 
 PY_BLOCKING = f"redis-py, {WORKERS} threads"
 PY_PIPELINE = "redis-py pipelines, 1 thread"
 OUR_BLOCKING = f"{WORKERS} workers, I/O thread"
 OUR_STREAM = "MRConn, packed once"
-OUR_FANOUT = f"{WORKERS} workers, fan-out to {CONNS}"
 HAND_BLOCKING = f"by hand: {WORKERS} threads, a socket each"
 HAND_STREAM = "by hand: epoll loop, packed once"
 
 
-def start_server(rt: ThreadsRuntime, stack: ExitStack) -> tuple[Address, str]:
-    """A server with the key set, until the stack is closed. Returns its address and what it is. Raises ShardError."""
-    if find_redis_server() is not None:
-        address = stack.enter_context(RedisServer(rt)).address
+def start_server(rt: ThreadsRuntime, stack: ExitStack, shards: str | None = None) -> tuple[Address, str]:
+    """A server with the key set, until the stack is closed. Returns its address and what it is.
+
+    shards: which, as ``--shards`` says it; None: a Redis of our own, or an embedded shard where there is none to be
+    found. Raises ShardError.
+    """
+    spec = shards or ("redis:1" if find_redis_server() is not None else "embedded:1")
+    fleet = stack.enter_context(ShardFleet.start(rt, spec))
+    if fleet.password is not None:
+        raise ShardError(f"shards: {fleet.spec}: this benchmark's clients know no password")
+    address, what = fleet.addresses[0], "an embedded shard"
+    if fleet.kind != "embedded":
         info = ask(rt, address, "INFO", "server", timeout_ms=1000)
         version = next(line for line in info.decode().splitlines() if line.startswith("redis_version:"))
-        what = f"Redis {version.partition(':')[2]}, TCP"
-    else:
-        address = stack.enter_context(ShardProcess(rt, 1)).endpoints[0]
-        what = "an embedded shard (no redis-server was found), TCP"
+        what = f"Redis {version.partition(':')[2]}"
     if isinstance(reply := ask(rt, address, "SET", KEY, VALUE, timeout_ms=1000), hiredis.ReplyError):
-        raise reply
-    return address, what
+        raise ShardError(f"shards: {address}: {reply}")
+    return address, f"{what}{' (no redis-server was found)' if spec == 'embedded:1' and not shards else ''}, TCP"
 
 
 class Bench:
@@ -54,9 +59,8 @@ class Bench:
     def __init__(self, address: Address, stack: ExitStack, effort: Effort) -> None:
         self._seconds = effort.pick(600, 300, 60) / 1e3
         self._rounds = effort.pick(7, 3, 1)
-        self._conn, self._fan = OurClient(address, 1, CONNS), OurClient(address, CONNS, 1)
+        self._conn = OurClient(address, 1, CONNS)
         stack.callback(self._conn.close)
-        stack.callback(self._fan.close)
         self._py, self._hand = RedisPy(address), ByHand(address)
         stack.callback(self._py.close)
 
@@ -67,18 +71,9 @@ class Bench:
             Contender(PY_BLOCKING, lambda: self._py.blocking(seconds)),
             Contender(HAND_BLOCKING, lambda: self._hand.blocking(seconds)),
             Contender(OUR_BLOCKING, lambda: self._conn.blocking(seconds), ours=True),
-            Contender(OUR_FANOUT, lambda: self._fan.blocking(seconds), ours=True),
         ]
-        note = f"A fan-out counts as {CONNS} commands."
-        return Case(
-            f"{WORKERS} blocking workers{suffix}, commands/s",
-            PER_S,
-            contenders,
-            [PY_BLOCKING],
-            self._rounds,
-            note,
-            [HAND_BLOCKING],
-        )
+        title = f"{WORKERS} blocking workers{suffix}, commands/s"
+        return Case(title, PER_S, contenders, [PY_BLOCKING], self._rounds, limits=[HAND_BLOCKING])
 
     def streaming(self, suffix: str = "") -> Case:
         """13 connections x 16 in flight."""
@@ -95,11 +90,11 @@ class Bench:
         return Case(title, PER_S, contenders, [PY_PIPELINE, HAND_STREAM], self._rounds, note)
 
 
-def run(effort: Effort, progress: Progress = silent) -> Report:
-    """Measure. Blocks for about a minute. Raises ShardError when no server can be started."""
+def run(effort: Effort, progress: Progress = silent, shards: str | None = None) -> Report:
+    """Measure. shards: see `start_server`. Blocks for about a minute. Raises ShardError when there is no server."""
     report = Report("commands")
     with ExitStack() as stack:
-        address, what = start_server(ThreadsRuntime(seed=1), stack)
+        address, what = start_server(ThreadsRuntime(seed=1), stack, shards)
         report.facts["server"] = what
         bench = Bench(address, stack, effort)
         report.cases += [run_case(bench.blocking(), progress), run_case(bench.streaming(), progress)]
@@ -111,15 +106,12 @@ def run(effort: Effort, progress: Progress = silent) -> Report:
 
 
 def _conclusion(blocking: CaseResult, streaming: CaseResult, busy: CaseResult, busy_streaming: CaseResult) -> str:
-    waits, fans = (
-        blocking.row(OUR_BLOCKING).times_better[PY_BLOCKING],
-        blocking.row(OUR_FANOUT).times_better[PY_BLOCKING],
-    )
+    waits = blocking.row(OUR_BLOCKING).times_better[PY_BLOCKING]
     pipelines, hand = (streaming.row(OUR_STREAM).times_better[name] for name in (PY_PIPELINE, HAND_STREAM))
     busy_waits = busy.row(OUR_BLOCKING).times_better[PY_BLOCKING]
     busy_hand = busy_streaming.row(OUR_STREAM).times_better[HAND_STREAM]
     return (
-        f"{WORKERS} waiting workers {waits:.2f} times redis-py's commands/s, fan-out to {CONNS} {fans:.1f} times; "
+        f"{WORKERS} waiting workers {waits:.2f} times redis-py's commands/s; "
         f"{IN_FLIGHT} in flight {pipelines:.1f} times its pipelines and {hand:.2f} of a bare loop; beside a busy "
         f"thread {busy_waits:.2f} times and {busy_hand:.2f} of the bare loop"
     )

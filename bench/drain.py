@@ -4,7 +4,8 @@ Role: the benchmark that the project is named for. Three nodes with 13 connectio
 embedded shards in their own process; one query on each of the 12 surplus connections of every node, all of which
 answer after the same random time; a shrink to 1 connection. The clock starts when the callback of the last reply
 runs. Two tables: when the drain is seen to be complete, and when the surplus is stopped (36 sockets closed; the
-receipt's ended_ns). Then the gate alone, see `bench.gate`, idle and beside two busy threads.
+receipt's ended_ns). Then the gate alone, see `bench.gate`, idle and beside two busy threads. ``--shards`` has the
+shrinks take place on others, also real ones, whose replies come when Redis looks at its blocked clients.
 
 "block-loop", the write-up's code as it stands, is not among the rows, since it has no such time: it sleeps on the
 thread that reads the replies, so it waits out its deadline. It is measured apart, with a deadline of 200 ms.
@@ -36,7 +37,7 @@ from coordemu.coord.shrink_plan import ShrinkPlan
 from coordemu.coord.topology import MRClusterTopology
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S
 from coordemu.runtime.threads import ThreadsRuntime
-from coordemu.shards.shard_process import ShardProcess
+from coordemu.shards.shard_fleet import ShardFleet
 
 NODES = 3
 CONNS = 13
@@ -61,19 +62,27 @@ class Drained:
 class DrainRig:
     """A cluster on real sockets that is shrunk under replies in flight, and grown again."""
 
-    def __init__(self, nodes: int = NODES, conns: int = CONNS, seed: int = 1) -> None:
-        """Start shards, cluster and main thread. Raises ShardError, RuntimeError when they do not come up."""
+    def __init__(self, shards: str | None = None, conns: int = CONNS, in_flight: int = 1, seed: int = 1) -> None:
+        """Start shards, cluster and main thread. Raises ShardError, RuntimeError when they do not come up.
+
+        shards: as ``--shards`` says it; None: three embedded ones.  in_flight: on each connection of the surplus.
+        """
         self.rt = ThreadsRuntime(seed=seed)
         self.receipts: list[DrainReceipt] = []
         self.service_ms = SERVICE_MS
         self._random = random.Random(seed)
         self._conns = conns
+        self._in_flight = in_flight
         self._made: queue.SimpleQueue[DrainReceipt] = queue.SimpleQueue()
         self._handed = 0
         self._last_reply_ns = 0
         with ExitStack() as stack:
-            shards = stack.enter_context(ShardProcess(self.rt, nodes))
-            topology = MRClusterTopology.of(*(MREndpoint(address) for address in shards.endpoints))
+            fleet = stack.enter_context(ShardFleet.start(self.rt, shards or f"embedded:{NODES}"))
+            self._query_command = fleet.query_command
+            self.what = f"{len(fleet)} nodes x {conns} -> 1 connections, {in_flight} in flight on each of the surplus"
+            self.what += f"; shards {fleet.spec}."
+            self.sockets_closed = len(fleet) * (conns - 1)
+            topology = MRClusterTopology.of(*(MREndpoint(each.address, each.password) for each in fleet.endpoints))
             self.cluster = MRCluster(self.rt, topology, 1, conns)
             stack.callback(self.cluster.free)
             self.cluster.start()
@@ -118,14 +127,15 @@ class DrainRig:
     def _begin_shrink(self, plan: ShrinkPlan, service_ms: float) -> None:
         self.cluster.update_conn_pool_size(self._conns)
         self._await_connected()
-        command = pack_command("_FT.SEARCH", "idx", "bench", "SERVICE", str(round(service_ms * 1000)))
+        command = pack_command(*self._query_command("bench", round(service_ms * NS_PER_MS)))
         self.io.schedule(self._send_on_surplus, command)
         self.cluster.update_conn_pool_size(1, plan, self._made.put)
 
     def _send_on_surplus(self, io: IORuntimeCtx, command: Any) -> None:
         for pool in io.manager.pools.values():
             for conn in pool.conns[1:]:
-                conn.send_command(command, self._on_reply)
+                for _ in range(self._in_flight):
+                    conn.send_command(command, self._on_reply)
         io.request_completed()
 
     def _on_reply(self, _reply: Any, _error: str | None) -> None:
@@ -188,7 +198,7 @@ def _real_shrinks(rig: DrainRig, effort: Effort, progress: Progress, suffix: str
 
         return sample
 
-    note = f"{NODES} nodes x {CONNS} -> 1 connections, a reply in flight on each of the surplus; embedded shards."
+    note = rig.what
     if suffix:
         note += (
             " While the I/O thread waits for its turn, replies and timers pile up, and it then sees both at once: that"
@@ -199,14 +209,14 @@ def _real_shrinks(rig: DrainRig, effort: Effort, progress: Progress, suffix: str
     complete = run_case(Case(title, US, contenders, [TIMER_10], rounds, note), progress)
     # The first sample was the warm-up. Whoever watches from another thread sees the same stop as the event.
     rows = [Row(name, name != TIMER_10, stopped[name][1:]) for name, _, _ in ways[:4]]
-    title = f"last reply handed over -> surplus stopped, {NODES * (CONNS - 1)} sockets closed{suffix}"
+    title = f"last reply handed over -> surplus stopped, {rig.sockets_closed} sockets closed{suffix}"
     return [complete, tabulate(title, US, rows, [TIMER_10])]
 
 
-def run(effort: Effort, progress: Progress = silent) -> Report:
-    """Measure. Blocks for about a minute. Raises ShardError when the shards can't be started."""
+def run(effort: Effort, progress: Progress = silent, shards: str | None = None) -> Report:
+    """Measure. shards: see `DrainRig`. Blocks for about a minute. Raises ShardError when the shards can't be had."""
     report = Report("drain")
-    rig = DrainRig()
+    rig = DrainRig(shards)
     try:
         report.cases += _real_shrinks(rig, effort, progress, "", effort.pick(80, 15, 1))
         rig.service_ms = SERVICE_BUSY_MS

@@ -52,8 +52,8 @@ class Pool(Protocol):
 class ExecutorPool:
     """concurrent.futures; it has no batch of its own, so it gets one job after the other."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(THREADS)
+    def __init__(self, threads: int = THREADS) -> None:
+        self._pool = ThreadPoolExecutor(threads)
 
     def push(self, job: Job) -> None:
         """One job."""
@@ -105,8 +105,8 @@ class QueuePool:
 class OurPool:
     """Thpool. each: push batches one by one, instead of by add_n_work."""
 
-    def __init__(self, each: bool = False) -> None:
-        self._pool = Thpool(ThreadsRuntime(seed=1), THREADS, 1, lambda level, line: None, "bench")
+    def __init__(self, threads: int = THREADS, each: bool = False) -> None:
+        self._pool = Thpool(ThreadsRuntime(seed=1), threads, 1, lambda level, line: None, "bench")
         self._each = each
 
     def push(self, job: Job) -> None:
@@ -128,7 +128,8 @@ class OurPool:
         assert not self._pool.get_stats().job_errors
 
 
-def _one_at_a_time(pool: Pool, jobs: int) -> Callable[[], float]:
+def one_at_a_time(pool: Pool, jobs: int) -> Callable[[], float]:
+    """A sampler: jobs per second, each pushed when the one before has run."""
     done = allocate_lock()
     done.acquire()
 
@@ -146,7 +147,8 @@ def _one_at_a_time(pool: Pool, jobs: int) -> Callable[[], float]:
     return sample
 
 
-def _in_batches(pool: Pool, batch: int, batches: int) -> Callable[[], float]:
+def in_batches(pool: Pool, batch: int, batches: int) -> Callable[[], float]:
+    """A sampler: jobs per second, a batch pushed when the one before has run."""
     done = allocate_lock()
     done.acquire()
     turn = count(1).__next__
@@ -212,10 +214,10 @@ def run(effort: Effort, progress: Progress = silent) -> Report:
     start = effort.pick(50, 20, 1)
     try:
         cases = [
-            case("one at a time, jobs/s", PER_S, lambda pool: _one_at_a_time(pool, one), single, rounds),
-            case("batches of 64, jobs/s", PER_S, lambda pool: _in_batches(pool, 64, few), list(pools), rounds, each),
+            case("one at a time, jobs/s", PER_S, lambda pool: one_at_a_time(pool, one), single, rounds),
+            case("batches of 64, jobs/s", PER_S, lambda pool: in_batches(pool, 64, few), list(pools), rounds, each),
             case(
-                f"{flood:,} at once, jobs/s", PER_S, lambda pool: _in_batches(pool, flood, 1), list(pools), rounds, each
+                f"{flood:,} at once, jobs/s", PER_S, lambda pool: in_batches(pool, flood, 1), list(pools), rounds, each
             ),
             case(
                 "push to start, idle pool",

@@ -1,14 +1,16 @@
 """All benchmarks: the entry of `make bench` and of ``coordemu bench``.
 
-    python bench/run_all.py [NAME ...] [--only NAME,...] [--quick] [--json FILE|-] [--list]
+    python bench/run_all.py [NAME ...] [--only NAME,...] [--quick] [--shards URL] [--json FILE|-] [--compare FILE]
+    python bench/run_all.py --list
 
 Role: runs them one after the other, prints their tables, then every row in which coordemu is worse than a baseline,
-and writes JSON with every raw sample, the machine and the command. A figure is worth something beside its baseline of
+and writes JSON with every raw sample, the machine and the command; with ``--compare`` also how each ratio has changed
+since an older JSON of the same machine. A figure is worth something beside its baseline of
 the same run, and nothing beside a figure of another machine. Exit status: 0, also where something is slow; 1 when a
 check of counts did not hold; 2 for wrong arguments; 3 when the environment did not allow a benchmark (no file
 descriptors, no port).
 
-Thread: the main one. Upstream: none. Left out: comparing two result files.
+Thread: the main one. Upstream: none. Left out: comparing figures themselves, or across machines.
 """
 
 from __future__ import annotations
@@ -22,28 +24,33 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.compare import CompareError, changes, load, print_changes
+from bench.compare import to_json as to_compared
 from bench.measure import FULL, QUICK, Effort, Progress, Report
 from bench.tables import print_report, where_we_lose
 from coordemu.lab.machine import describe_machine
 from coordemu.report.console import output, progress
 from coordemu.shards.shard_errors import ShardError
+from coordemu.shards.shard_url import parse_shard_url
 
 SCHEMA_VERSION = 1
 NAMES = (
-    *("drain", "pending", "replies", "pool", "pool_client", "commands", "seam", "many_nodes"),
+    *("drain", "pending", "replies", "pool", "pool_client", "commands", "fanout", "seam", "many_nodes"),
     *("resilience", "explore"),
 )
+WITH_SHARDS = ("drain", "commands", "fanout")
 
 
-def benchmark(name: str) -> Callable[[Effort, Progress], Report]:
-    """A benchmark's entry. Raises ImportError when something that it needs is not installed."""
-    run: Callable[[Effort, Progress], Report] = importlib.import_module(f"bench.{name}").run
-    return run
+def benchmark(name: str, shards: str | None = None) -> Callable[[Effort, Progress], Report]:
+    """A benchmark's entry. shards: for those in WITH_SHARDS. Raises ImportError when something is not installed."""
+    run: Callable[..., Report] = importlib.import_module(f"bench.{name}").run
+    return partial(run, shards=shards) if name in WITH_SHARDS else run
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -57,6 +64,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--json", metavar="FILE", help="write everything as JSON; - for stdout, which then has nothing else"
     )
+    parser.add_argument(
+        "--shards", metavar="URL", help=f"what {', '.join(WITH_SHARDS)} run against, as for coordemu run"
+    )
+    parser.add_argument("--compare", metavar="FILE", help="an older JSON of this machine: how each ratio has changed")
     parser.add_argument("--list", action="store_true", help="list the benchmarks")
     args = parser.parse_args(arguments)
     args.names += [name.strip() for name in args.only.split(",")] if args.only else []
@@ -64,11 +75,19 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         if name not in NAMES:
             parser.error(f"no benchmark is called {name!r}; there are {', '.join(NAMES)}")
     args.names = [name for name in NAMES if name in args.names or not args.names]
+    try:
+        if args.shards:
+            parse_shard_url(args.shards)
+            if not {*args.names} & {*WITH_SHARDS}:
+                parser.error(f"--shards is for {', '.join(WITH_SHARDS)}")
+        args.old = load(args.compare, describe_machine()) if args.compare else None
+    except (ShardError, CompareError) as err:
+        parser.error(str(err))
     return args
 
 
 def run_benchmarks(
-    names: Sequence[str], effort: Effort, told: Progress
+    names: Sequence[str], effort: Effort, told: Progress, shards: str | None = None
 ) -> tuple[list[Report], dict[str, float], list[str]]:
     """Run them. Returns the reports, how long each took in s, and what could not be run. Blocks for minutes."""
     reports: list[Report] = []
@@ -78,7 +97,7 @@ def run_benchmarks(
         began = time.monotonic()
         told(name)
         try:
-            reports.append(benchmark(name)(effort, told))
+            reports.append(benchmark(name, shards)(effort, told))
         except (ImportError, ShardError, OSError, RuntimeError) as err:
             failures.append(f"{name}: {err}")
         took_s[name] = round(time.monotonic() - began, 2)
@@ -120,21 +139,25 @@ def main(arguments: Sequence[str]) -> int:
             first = (importlib.import_module(f"bench.{name}").__doc__ or "").split("\n")[0]
             print(f"{name:<12} {first}")
         return 0
-    effort, load = QUICK if args.quick else FULL, os.getloadavg()
+    effort, load_average = QUICK if args.quick else FULL, os.getloadavg()
     console = progress()
     if console.is_terminal:
         with console.status("starting") as status:
-            done = run_benchmarks(args.names, effort, lambda line: status.update(line))
+            done = run_benchmarks(args.names, effort, lambda line: status.update(line), args.shards)
     else:
-        done = run_benchmarks(
-            args.names, effort, lambda line: console.print(line, markup=False) if line in NAMES else None
-        )
+        told = lambda line: console.print(line, markup=False) if line in NAMES else None  # noqa: E731
+        done = run_benchmarks(args.names, effort, told, args.shards)
     reports, took_s, failures = done
+    found = changes(args.old, reports) if args.old else []
     data = to_json(reports, took_s, failures, shlex.join(["bench/run_all.py", *arguments]), effort)
+    if args.old:
+        data["compared"] = to_compared(found, args.compare)
     if args.json == "-":
         print(json.dumps(data))
     else:
-        _show(reports, took_s, load)
+        _show(reports, took_s, load_average)
+        if args.old:
+            print_changes(output(), found, args.compare)
         if args.json:
             Path(args.json).write_text(json.dumps(data) + "\n")
     for failure in failures:

@@ -295,7 +295,15 @@ def _listing(title: str, *columns: str) -> Table:
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
-    """Run the benchmarks of a source checkout (arguments are passed on; see bench/README.md)."""
+    """Run the benchmarks of a source checkout: all of them, or some.
+
+    \b
+    coordemu bench [drain|pending|replies|pool|commands|fanout|...] [--shards URL] [--quick]
+                   [--json FILE|-] [--compare FILE] [--list]
+
+    Each figure stands beside a baseline of the same run; bench/README.md says what each measures. Arguments are passed
+    on to bench/run_all.py, which lists all of its own with -h.
+    """
     script = next(
         (
             path

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bench import run_all  # noqa: E402
+from bench.compare import changes, conclusion, load, print_changes  # noqa: E402
 from bench.many_nodes import ManyNodes  # noqa: E402
 from bench.measure import (  # noqa: E402
     MS,
@@ -35,7 +36,7 @@ from bench.soak_load import Ledger  # noqa: E402
 from bench.soak_run import SoakRun, SoakSpec  # noqa: E402
 from bench.tables import print_report, where_we_lose  # noqa: E402
 from coordemu.coord.resize_policy import get_policy  # noqa: E402
-from coordemu.lab.machine import count_resources  # noqa: E402
+from coordemu.lab.machine import count_resources, describe_machine  # noqa: E402
 from coordemu.report.console import output  # noqa: E402
 
 
@@ -237,6 +238,10 @@ def test_ctrl_c_ends_the_soak_early_with_its_sums() -> None:
         (["bench/soak.py", "--policy", "shrink-drain-evnt"], "did you mean 'shrink-drain-event'"),
         (["bench/soak.py", "--queries", "0"], "below 1"),
         (["bench/run_all.py", "--only", "nope"], "no benchmark is called 'nope'"),
+        (["bench/run_all.py", "commands", "--shards", "embeded:3"], "embeded"),
+        (["bench/run_all.py", "seam", "--shards", "embedded:3"], "--shards is for drain, commands, fanout"),
+        (["bench/run_all.py", "seam", "--compare", "/nowhere"], "/nowhere: No such file or directory"),
+        (["bench/run_all.py", "seam", "--compare", "bench/README.md"], "no result of run_all.py --json"),
         (["bench/many_nodes.py", "--nodes", "5000"], "1 to 4096"),
     ],
 )
@@ -262,6 +267,82 @@ def test_run_all_writes_json_alone() -> None:
     assert data["command"] == "bench/run_all.py seam --quick --json -"
     assert data["failures"] == []
     assert all(row["samples"] for case in data["benchmarks"][0]["cases"] for row in case["rows"])
+
+
+# --- comparing
+
+
+def result(ratio: float, **other: Any) -> dict[str, Any]:
+    """What run_all.py --json writes, as far as a comparison reads it."""
+    machine = {**describe_machine(), **other}
+    rows = [Row("base", False, [10.0 * ratio]), Row("own", True, [10.0]), Row("limit", False, [1.0])]
+    report = Report("r", [tabulate("title", US, rows, ["base"], limits=["limit"])], {}, "so it is")
+    return {"machine": machine, "benchmarks": [report.to_json()]}
+
+
+def report_of(ratio: float) -> Report:
+    rows = [Row("base", False, [10.0 * ratio]), Row("own", True, [10.0]), Row("limit", False, [1.0])]
+    return Report("r", [tabulate("title", US, rows, ["base"], limits=["limit"])])
+
+
+def test_a_comparison_is_of_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(result(2.0)))
+    found = changes(load(str(old), describe_machine()), [report_of(5.0), Report("new one")])
+    assert [(each.row, each.baseline, each.old, each.new, each.factor) for each in found] == [
+        ("own", "base", 2.0, 5.0, 2.5)
+    ]
+    print_changes(output(), found, str(old))
+    said = capsys.readouterr().out
+    for expected in ("r: title", "2.00x", "5.00x", "2.50", "of 1 ratios 1 are better and 0 worse"):
+        assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [(5.0, "1 are better and 0 worse"), (0.5, "0 are better and 1 worse"), (1.9, "1 are as they were")],
+)
+def test_a_change_within_the_noise_is_none(new: float, said: str) -> None:
+    assert said in conclusion(changes(result(2.0), [report_of(new)]))
+
+
+def test_nothing_in_common_is_said() -> None:
+    assert conclusion(changes(result(2.0), [Report("other")])) == "the two runs have no row in common"
+
+
+@pytest.mark.parametrize("other", [{"cpus": 4096}, {"cpu": "another"}, {"switch_interval_s": 1.0}, {"python": "3.99"}])
+def test_a_result_of_another_machine_is_refused_in_one_line(tmp_path: Path, other: dict[str, Any]) -> None:
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(result(2.0, **other)))
+    done = run_script("bench/run_all.py", "seam", "--compare", str(old))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    complaint = done.stderr.splitlines()[-1]
+    assert "of another machine, and not to be compared" in complaint
+    assert str(*other.values()) in complaint
+
+
+def test_run_all_compares_with_an_older_result(tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    assert run_script("bench/run_all.py", "seam", "--quick", "--json", str(old)).returncode == 0
+    done = run_script("bench/run_all.py", "seam", "--quick", "--compare", str(old), "--json", "-")
+    assert done.returncode == 0
+    compared = json.loads(done.stdout)["compared"]
+    assert compared["with"] == str(old)
+    assert compared["conclusion"].startswith(f"of {len(compared['changes'])} ratios ")
+    assert {change["benchmark"] for change in compared["changes"]} == {"seam"}
+    assert all(change["factor"] == change["new"] / change["old"] for change in compared["changes"])
+
+
+@pytest.mark.parametrize("name", run_all.WITH_SHARDS)
+def test_shards_are_passed_on(name: str) -> None:
+    report = run_all.benchmark(name, "embedded-unix:2" if name == "drain" else "embedded:2")(SMOKE, lambda line: None)
+    check_structure(report)
+    if name == "drain":
+        assert "2 nodes x 13" in report.cases[0].note
+        assert "embedded-unix:2" in report.cases[0].note
+    else:
+        assert report.facts["server"] == "an embedded shard, TCP"
 
 
 def test_the_microbenchmarks_compute_what_they_say() -> None:

@@ -21,9 +21,19 @@ import psutil
 from coordemu.runtime.base import Address
 
 
+def _cpu() -> str:
+    """The processor's name, as the kernel tells it; "unknown" where it does not."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    except OSError:
+        return "unknown"
+
+
 def describe_machine() -> dict[str, object]:
-    """Cores, memory, system and versions."""
+    """Processor, cores, memory, system and versions."""
     return {
+        "cpu": _cpu(),
         "cpus": os.cpu_count(),
         "memory_mb": psutil.virtual_memory().total // (1 << 20),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
