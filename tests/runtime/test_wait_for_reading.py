@@ -6,7 +6,8 @@ from coordemu.runtime import wait_for
 
 
 class FakeTask:
-    """A task whose waits are a script: each read of since and on takes one step."""
+    """A task whose waits are a script: each read of since and on takes one step. A look reads ahead, in the middle, and
+    at its end."""
 
     error = None
     ident = 1
@@ -57,10 +58,10 @@ class FakeRuntime:
         return self._tasks
 
 
-def opposite_locks(second_read):
-    """Two tasks that seem to wait for each other; the second's wait, read again, is `second_read`."""
+def opposite_locks(last_read, first_read=lambda a: (2, a)):
+    """Two tasks that seem to wait for each other; the second's wait, read at last, is `last_read`."""
     a, b = FakeLock("A"), FakeLock("B")
-    one, two = FakeTask("one", (1, b)), FakeTask("two", (2, a), second_read(a))
+    one, two = FakeTask("one", (1, b)), FakeTask("two", first_read(a), (2, a), last_read(a))
     a.owner, b.owner = one, two
     return FakeRuntime(one, two), one
 
@@ -83,6 +84,13 @@ def test_a_task_that_waits_anew_for_the_same_breaks_the_cycle():
     assert [edge.waiter for edge in wait_for.edges(rt)] == ["one", "two"]  # by now it stays in its new wait
 
 
+def test_a_wait_that_is_younger_than_the_look_makes_no_cycle():
+    """What its task was seen to hold it may have given away before it came to wait."""
+    for first_read in (lambda a: (0, None), lambda a: (1, a), lambda a: (2, FakeLock("other"))):
+        rt, one = opposite_locks(lambda a: (2, a), first_read)
+        assert wait_for.chain_from(rt, one).kind == "waits"
+
+
 def test_a_task_that_waits_for_something_else_breaks_the_cycle():
     rt, one = opposite_locks(lambda a: (2, FakeLock("other")))
     assert wait_for.chain_from(rt, one).kind == "waits"
@@ -90,7 +98,7 @@ def test_a_task_that_waits_for_something_else_breaks_the_cycle():
 
 def test_a_task_that_moved_itself_runs():
     lock = FakeLock("A")
-    task = FakeTask("mover", (1, lock), (2, lock))
+    task = FakeTask("mover", (1, lock), (1, lock), (2, lock))
     lock.owner = task
     assert wait_for.chain_from(FakeRuntime(task), task).kind == "runs"
 

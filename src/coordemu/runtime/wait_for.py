@@ -89,7 +89,7 @@ class _Node:
 
 def edges(rt: Runtime) -> list[WaitEdge]:
     """All waits of a runtime's tasks, then those between waitables. Thread: any. Never blocks."""
-    look = _Look(rt.now_ns())
+    look = _Look(rt.tasks())
     for task in rt.tasks():
         look.task(task)
     look.spread()
@@ -120,7 +120,7 @@ def chain_from(rt: Runtime, task: Task) -> Chain:
 def chains_from(rt: Runtime, tasks: Sequence[Task]) -> list[Chain]:
     """`chain_from` for several, all from one look. Thread: any. Never blocks."""
     at_ns = rt.now_ns()
-    look = _Look(at_ns)
+    look = _Look(rt.tasks())
     starts = [look.task(task) for task in tasks]
     look.spread()
     look.judge()
@@ -161,8 +161,10 @@ def render_chains(rt: Runtime, tasks: Sequence[Task], chains: Sequence[Chain]) -
 class _Look:
     """One reading of the graph."""
 
-    def __init__(self, began_ns: int) -> None:
-        self._began_ns = began_ns
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        # What they wait for ahead of everything: a wait that is younger than the look may belong to a task that gave
+        # away what it was seen to hold.
+        self._before = {id(task): (task, task.waiting_since_ns, task.waiting_on) for task in tasks}
         self.nodes: list[_Node] = []
         self._by_id: dict[int, _Node] = {}
         self._kept: list[object] = []  # so that no id is used twice during the look
@@ -205,8 +207,8 @@ class _Look:
         for node in self.nodes:
             if node.task is not None and node.next:
                 now_on, since_ns = node.task.waiting_on, node.task.waiting_since_ns
-                # A wait that is younger than the look may belong to a task that gave away what it was seen to hold.
-                if now_on is not node.next[0].waitable or since_ns != node.since_ns or since_ns > self._began_ns:
+                _, before_ns, before_on = self._before.get(id(node.task), (None, 0, None))
+                if not (before_on is now_on is node.next[0].waitable and before_ns == since_ns == node.since_ns):
                     node.next = []  # it moved meanwhile, so it is not stuck
                     node.alive, node.end = True, "runs"
 
