@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 # The extension is compiled when the package is installed, so whatever it is made of is named here.
 INPUTS := pyproject.toml setup.py src/coordemu/_build_native.py $(wildcard csrc/*.[ch])
 
-.PHONY: demo test bench schedules lint sanitize clean help
+.PHONY: demo test bench bench-docs schedules lint sanitize clean help
 
 help:
-	@echo "make demo | test | bench | schedules | lint | sanitize | clean"
+	@echo "make demo | test | bench | bench-docs | schedules | lint | sanitize | clean"
 
 demo: $(VENV)/.installed
 	@$(BIN)/coordemu run
@@ -23,6 +23,14 @@ test: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python bench/run_all.py
+
+# CURVES=FILE draws an older run's curves instead of measuring; QUICK=--quick measures less.
+CURVES ?=
+QUICK ?=
+bench-docs: $(VENV)/.installed-bench
+	@mkdir -p docs/benchmarks
+	$(if $(CURVES),cp $(CURVES),$(BIN)/python bench/curves.py $(QUICK)) docs/benchmarks/curves.json
+	$(BIN)/python bench/draw.py docs/benchmarks/curves.json docs
 
 schedules: $(VENV)/.installed-test
 	rm -f examples/schedules/*.json
@@ -54,6 +62,10 @@ $(VENV)/.installed: $(INPUTS)
 $(VENV)/.installed-test: $(INPUTS)
 	$(call install,[test])
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(INPUTS)
+	$(call install,[test$(COMMA)bench])
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
 
 $(VENV)/.installed-lint: $(INPUTS)
 	$(call install,[test$(COMMA)lint])
