@@ -265,8 +265,7 @@ def test_silence_keeps_what_was_taken(rt: Runtime) -> None:
         hall.fleet.set_faults(FaultPlan(silence_after_n=0))
         writer = hall.client()
         writer.begin([("RPUSH", "q", "a")])
-        hall.turn(writer, lambda: len(hall.shard.blocked) == 0)
-        assert hall.fleet.statistics()[0]["waiting"] == 2
+        hall.turn(writer, lambda: len(hall.shard.blocked) == 0 and hall.fleet.statistics()[0]["waiting"] == 2)
         hall.fleet.set_faults(FaultPlan())
         assert client.finish(PATIENCE_MS) == [[b"q", b"a"]]
         assert writer.finish(PATIENCE_MS) == [1]
@@ -276,9 +275,9 @@ def test_a_connection_that_the_plan_closes_waits_no_more(rt: Runtime) -> None:
     with Hall(rt, FaultPlan(close_after_n=1, delay_ms=5)) as hall:
         client = hall.client()
         client.begin([("PING",), ("BRPOP", "q", 0)])
-        hall.turn(client, lambda: client.hung_up)
+        # The client may see the end before the shard is through with its own side of it.
+        hall.turn(client, lambda: client.hung_up and len(hall.shard.blocked) == 0)
         assert client._replies == [b"PONG"]
-        assert len(hall.shard.blocked) == 0
         assert hall.ask("RPUSH", "q", "a") == 1
         assert hall.ask("LLEN", "q") == 1
 
@@ -287,8 +286,7 @@ def test_one_that_is_closed_drop_by_drop_waits_no_more(rt: Runtime) -> None:
     with Hall(rt, FaultPlan(close_after_n=1, delay_ms=5, slow_bytes=(1, 10))) as hall:
         client = hall.client()
         client.begin([("PING",), ("BRPOP", "q", 0)])
-        hall.turn(client, lambda: hall.shard.answered == 1)
-        assert len(hall.shard.blocked) == 0
+        hall.turn(client, lambda: hall.shard.answered == 1 and len(hall.shard.blocked) == 0)
         hall.turn(client, lambda: client.hung_up)
         assert client._replies == [b"PONG"]
 
