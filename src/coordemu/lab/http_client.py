@@ -22,7 +22,7 @@ from coordemu.lab.http_message import HttpResponse
 from coordemu.pool.blocking_stream import CLOSED, CONNECT, PROTOCOL, TIMEOUT, BlockingStream
 from coordemu.pool.pool_context import PoolContext
 from coordemu.pool.pool_errors import ConnFailed
-from coordemu.runtime.base import NS_PER_MS, Address, Holder, Runtime, Task, TransportClosed
+from coordemu.runtime.base import NS_PER_MS, Address, Runtime, TransportClosed
 
 HEAD_BYTES = 65_536
 BODY_BYTES = 8 * 1_048_576
@@ -158,7 +158,7 @@ class HttpConn(BlockingStream):
         deadline_ns = None if timeout_ns is None else self._rt.now_ns() + timeout_ns
         context_ns = ctx.deadline_ns if ctx is not None else None
         limits_ns = [limit_ns for limit_ns in (deadline_ns, context_ns) if limit_ns is not None]
-        wake = _LoopWake(self.name, self._context_ended.send)
+        wake = _LoopWake(self._context_ended.send)
         if ctx is not None:
             ctx.attach(wake)
         try:
@@ -184,30 +184,12 @@ class HttpConn(BlockingStream):
 
 
 class _LoopWake:
-    """What a context sets when it is cancelled: an `Event` for it, a wake-up of the caller's loop in truth."""
+    """What a context sets when it is cancelled: a wake-up of the caller's loop."""
 
-    __slots__ = ("_wake", "name")
+    __slots__ = ("set",)
 
-    def __init__(self, name: str, wake: Callable[[], None]) -> None:
-        self.name = name
-        self._wake = wake
-
-    def set(self) -> None:
-        self._wake()
-
-    def is_set(self) -> bool:
-        return False
-
-    def clear(self) -> None: ...
-
-    def wait(self, timeout_ns: int | None = None) -> bool:
-        raise NotImplementedError("the caller waits in its loop")
-
-    def waiters(self) -> Sequence[Task]:
-        return ()
-
-    def holders(self) -> Sequence[Holder]:
-        return ()
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.set = wake
 
 
 def _pack(

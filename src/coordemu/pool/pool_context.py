@@ -10,8 +10,16 @@ with its caller's context; it has the pool's own). Bound: one event per wait und
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from coordemu.pool.pool_errors import Cancelled, DeadlineExceeded, PoolError
 from coordemu.runtime.base import Event, Runtime
+
+
+class Alarm(Protocol):
+    """What a context sets when it is cancelled: an event, or whatever wakes who waits."""
+
+    def set(self) -> None: ...
 
 
 class PoolContext:
@@ -22,7 +30,7 @@ class PoolContext:
         self._rt = rt
         self._cancelled = rt.cell(False, f"{name} cancelled")
         self._lock = rt.lock(name)
-        self._events: list[Event] = []
+        self._events: list[Alarm] = []
 
     @classmethod
     def after(cls, rt: Runtime, timeout_ns: int, name: str = "context") -> PoolContext:
@@ -45,7 +53,7 @@ class PoolContext:
             return DeadlineExceeded("the caller's deadline has passed")
         return None
 
-    def attach(self, event: Event) -> None:
+    def attach(self, event: Alarm) -> None:
         """Set `event` when this is cancelled; at once when it was. Thread: any."""
         with self._lock:
             self._events.append(event)
@@ -53,7 +61,7 @@ class PoolContext:
         if self._cancelled.value:
             event.set()
 
-    def detach(self, event: Event) -> None:
+    def detach(self, event: Alarm) -> None:
         """Forget it again. Thread: any."""
         with self._lock:
             if event in self._events:

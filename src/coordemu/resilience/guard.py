@@ -39,13 +39,13 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-from coordemu.pool.pool_context import PoolContext, check
+from coordemu.pool.pool_context import Alarm, PoolContext, check
 from coordemu.pool.pool_errors import Cancelled, DeadlineExceeded, PoolError
 from coordemu.resilience.breaker_options import BreakerOptions
 from coordemu.resilience.error_class import Classify, classify
 from coordemu.resilience.resilience_errors import TimeLimited, check_faults
 from coordemu.resilience.retry import Retry
-from coordemu.runtime.base import NS_PER_MS, Event, Runtime
+from coordemu.runtime.base import NS_PER_MS, Runtime
 
 T = TypeVar("T")
 
@@ -114,13 +114,13 @@ class AttemptContext(PoolContext):
         ended = self.outer.error() if self.outer is not None else None
         return ended if ended is not None else super().error()
 
-    def attach(self, event: Event) -> None:
+    def attach(self, event: Alarm) -> None:
         """Set `event` when this or the caller's is cancelled; at once when one was. Thread: any."""
         super().attach(event)
         if self.outer is not None:
             self.outer.attach(event)
 
-    def detach(self, event: Event) -> None:
+    def detach(self, event: Alarm) -> None:
         """Forget it again. Thread: any."""
         super().detach(event)
         if self.outer is not None:

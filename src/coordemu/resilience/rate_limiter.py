@@ -16,6 +16,7 @@ Bound of the line: `max_waiting`; 0: none.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from coordemu.pool.pool_context import PoolContext, park
@@ -24,7 +25,7 @@ from coordemu.resilience.resilience_errors import RateLimited
 from coordemu.runtime.base import Holder, Runtime
 
 
-class RateLimiter:
+class RateLimiter(ABC):
     """The part that stands in line. largest: units that one call may ask for, 1 or more.
 
     Raises ValueError outside the bounds. Thread: any.
@@ -44,13 +45,14 @@ class RateLimiter:
 
     # -- what a kind of limiter has of its own
 
+    @abstractmethod
     def try_acquire(self, n: int = 1) -> bool:
         """Take n units if they are there and nobody waits.
 
         n: 1 to `largest`, ValueError otherwise. Thread: any. Never blocks for long.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def acquire(self, n: int = 1, timeout_ns: int | None = None, ctx: PoolContext | None = None) -> int:
         """Take n units, in the order of coming. How long it waited, ns; 0: not at all.
 
@@ -58,24 +60,23 @@ class RateLimiter:
         Raises RateLimited (the time limit, or no place in line), Cancelled, DeadlineExceeded (the context); nothing is
         taken then. Thread: any. May block.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _enter_locked(self, n: int) -> bool:
         """Nobody waits: take n units (True), or see to it that nobody comes in from the side any more (False)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _serve_locked(self, n: int) -> int:
         """Somebody waits: take n units (0), or say in how many ns they are due."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _due_locked(self, units: int) -> int:
         """In how many ns there will be so many units, if nobody else takes any; 0: now. units: may be above
         `largest`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _open_locked(self) -> None:
         """Nobody waits any more."""
-        raise NotImplementedError
 
     # -- standing in line
 
