@@ -14,7 +14,14 @@ from coordemu.shards import shard_control
 from coordemu.shards.resp_client import RespClient
 from coordemu.shards.shard_control import ShardControl
 
-WANTED = {"count": 2, "password": None, "faults": "delay=1ms", "unix_dir": "", "addresses": []}
+WANTED = {
+    "count": 2,
+    "password": None,
+    "faults": "delay=1ms",
+    "unix_dir": "",
+    "removes_unix_dir": False,
+    "addresses": [],
+}
 
 
 class Line:

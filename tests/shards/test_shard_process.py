@@ -57,6 +57,22 @@ def test_unix_sockets_password_and_faults_of_the_start(nothing_left: None, rt: R
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_child_that_outlives_everybody_removes_the_sockets_directory(
+    nothing_left: None, rt: Runtime, tmp_path: Path, eventually: Any
+) -> None:
+    sockets = tmp_path / "sockets"
+    sockets.mkdir()
+    with ShardProcess(rt, 2, unix_dir=str(sockets), removes_unix_dir=True) as shards:
+        assert len(list(sockets.iterdir())) == 2
+        assert shards._lifeline is not None
+        shards._lifeline.close()  # as the death of its parent would
+        eventually(lambda: not shards.alive)
+        assert not sockets.exists()
+        shards.start()
+        assert ping(rt, shards.endpoints[1]) == b"PONG"
+    assert not sockets.exists()
+
+
 def test_faults_change_while_it_runs(rt: Runtime) -> None:
     with ShardProcess(rt, 2) as shards:
         shards.set_faults(FaultPlan.parse("refuse=listen"), 1)

@@ -2,7 +2,8 @@
 
 Role: listens on a unix socket in a private directory and speaks RESP::
 
-    START {"count": 3, "password": null, "faults": "none", "unix_dir": "", "addresses": []}
+    START {"count": 3, "password": null, "faults": "none", "unix_dir": "",
+        "removes_unix_dir": false, "addresses": []}
     STATS                    every shard's statistics, as JSON
     FAULT ALL|index plan     change the fault plan
     KILL index               close a shard's port, cut its connections
@@ -43,6 +44,7 @@ class ShardControl:
 
     def __init__(self, rt: Runtime, loop: Loop, address: Address) -> None:
         self.host: EmbeddedHost | None = None
+        self.unix_dir_to_remove = ""  # when the process ends, if nothing is left in it
         self._rt = rt
         self._loop = loop
         self._lifeline: _ControlConnection | None = None
@@ -105,6 +107,7 @@ class ShardControl:
         )
         addresses = host.start()
         self.host = host
+        self.unix_dir_to_remove = wanted["unix_dir"] if wanted["removes_unix_dir"] else ""
         return _json([[address.host, address.port, address.path] for address in addresses])
 
     def _stats(self, host: EmbeddedHost) -> bytes:

@@ -172,7 +172,13 @@ class ShardFleet:
         if self.kind == "embedded":
             self._unix_dir = private_directory() if self.spec.unix else ""
             self._process = ShardProcess(
-                rt, count, faults=faults, password=self._password, unix_dir=self._unix_dir or None, seed=seed
+                rt,
+                count,
+                faults=faults,
+                password=self._password,
+                unix_dir=self._unix_dir or None,
+                removes_unix_dir=self.spec.unix,
+                seed=seed,
             ).start()
         elif self.kind == "cluster":
             self._servers = RedisCluster(rt, count, self._password).start().servers

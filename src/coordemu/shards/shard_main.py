@@ -41,8 +41,9 @@ def main(arguments: list[str]) -> int:
     # The parent removes these too, unless it was killed.
     for path in (control_path, directory / LOG_NAME):
         path.unlink(missing_ok=True)
-    with suppress(OSError):  # when it holds something of somebody else's
-        directory.rmdir()
+    for path in (directory, Path(control.unix_dir_to_remove)) if control.unix_dir_to_remove else (directory,):
+        with suppress(OSError):  # when it holds something of somebody else's
+            path.rmdir()
     return 0
 
 

@@ -41,7 +41,8 @@ class ShardProcess:
     """count shards in one child process. `start` and `stop`, or a with statement.
 
     rt: for the clock and the control line.  count: 1 to 4096.  faults, password: for each shard.  unix_dir: an existing
-    directory for unix sockets, None for TCP on 127.0.0.1.  seed: of the jitter.
+    directory for unix sockets, None for TCP on 127.0.0.1.  removes_unix_dir: whether the child removes it at its end,
+    if it is empty then, so that it goes even if everybody else was killed.  seed: of the jitter.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class ShardProcess:
         faults: FaultPlan = NO_FAULTS,
         password: str | None = None,
         unix_dir: str | None = None,
+        removes_unix_dir: bool = False,
         seed: int = 1,
     ) -> None:
         self.password = password
@@ -59,6 +61,7 @@ class ShardProcess:
         self._count = count
         self._faults = faults
         self._unix_dir = unix_dir or ""
+        self._removes_unix_dir = removes_unix_dir
         self._seed = seed
         self._addresses: list[Address] = []
         self._directory = ""
@@ -157,6 +160,8 @@ class ShardProcess:
 
     def _start(self) -> None:
         self._directory = private_directory()
+        if self._removes_unix_dir:  # an earlier child has
+            os.makedirs(self._unix_dir, mode=0o700, exist_ok=True)
         log_path = Path(self._directory, LOG_NAME)
         control_path = Path(self._directory, CONTROL_NAME)
         with log_path.open("wb") as log:
@@ -183,6 +188,7 @@ class ShardProcess:
             "password": self.password,
             "faults": str(self._faults),
             "unix_dir": self._unix_dir,
+            "removes_unix_dir": self._removes_unix_dir,
             "addresses": [[address.host, address.port, address.path] for address in self._addresses],
         }
         try:
