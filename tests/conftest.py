@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import select
 import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
 import uuid
 from collections import deque
@@ -52,12 +54,36 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     os.close(config.stash[_stderr])
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Ten thousand tests are no garbage: the collector need not look at them again with each of the searches."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def watchdog(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that takes longer than a minute ends the process, with the stacks of all threads."""
-    faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True, file=request.config.stash[_stderr])
+    """A test that takes longer than a minute ends the process, with the stacks of all threads and, last, its name."""
+    stderr = request.config.stash[_stderr]
+    # For when no thread can run, as somebody keeps the interpreter to himself.
+    faulthandler.dump_traceback_later(TEST_LIMIT_S + PATIENCE_S, exit=True, file=stderr)
+    timer = threading.Timer(TEST_LIMIT_S, end_of_patience, (request.node.nodeid, stderr))
+    timer.daemon = True
+    timer.name = "watchdog"
+    timer.start()
     yield
+    timer.cancel()
+    timer.join()
     faulthandler.cancel_dump_traceback_later()
+
+
+def end_of_patience(test: str, stderr: int) -> None:
+    """Say where every thread is, without pytest's own frames, and which test it was; end the process."""
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        stacks = [line for line in file if b"/_pytest/" not in line and b"/pluggy/" not in line]
+    os.write(stderr, b"\n" + b"".join(stacks) + f"{test} took more than {TEST_LIMIT_S} s\n".encode())
+    os._exit(1)
 
 
 def describe(rt: Runtime) -> str:

@@ -87,7 +87,7 @@ def test_a_failing_order_is_saved_replayed_and_shrunk(tmp_path: Path) -> None:
     again = subject_from(file.subject)
     assert again == subject
     assert difference(file, replay(again, file)) == ""
-    less = shrink(again, found.plan, found.schedule, found.failure, 20)
+    less = shrink(again, found.plan, found.schedule, found.failure, 12)
     assert less.failure.signature == found.failure.signature
     assert less.subject.describe()["plan"]["messages"] < 6
     smaller = ScheduleFile(less.subject.describe(), less.plan, found.verdict, less.failure, less.schedule)
