@@ -83,8 +83,8 @@ class Watch:
     def __init__(self) -> None:
         self.events: list[str] = []
 
-    def on_replies(self, _conn: MRConn) -> None:
-        self.events.append("replies")
+    def on_replies(self, _conn: MRConn, drained: bool) -> None:
+        self.events.append("drained" if drained else "replies")
 
     def on_closed(self, _conn: MRConn) -> None:
         self.events.append("closed")
@@ -416,8 +416,22 @@ def test_graceful_awaits_the_replies(bench: Bench) -> None:
     assert transport.closed
     assert not transport.aborted
     assert bench.told == [(1, b"1", None), (2, b"2", None)]
-    assert watch.events == ["replies", "replies", "closed"]
+    assert watch.events == ["replies", "closed"]
     assert not bench.context.closing
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_watch_hears_of_the_drain_s_end_once(bench: Bench, lost: bool) -> None:
+    watch = bench.conn.watch = Watch()
+    bench.send(1, 2)
+    bench.pending.begin_drain(0)
+    bench.receive(b"+1\r\n")
+    if lost:
+        bench.transport.lose("gone")
+    else:
+        bench.receive(b"+2\r\n")
+        bench.receive(b">1\r\n+a push\r\n")
+    assert watch.events == ["replies", "drained"] + (["replies"] if not lost else [])
 
 
 def test_graceful_without_replies_closes_at_once(bench: Bench) -> None:

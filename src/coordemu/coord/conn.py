@@ -126,7 +126,8 @@ class MRConn(ReplyFifo):
         """Replies and confirmations that are owed to callers, the handshake's own not among them."""
         if self.state is not CONNECTED and not (self.state is FREEING and not self.closed):
             return 0
-        return self.waiting
+        replies, subscriptions = self._replies, self._subscriptions
+        return (len(replies) if replies else 0) + (len(subscriptions) if subscriptions else 0)
 
     def take_uncounted(self) -> int:
         """Sends that the pending table was not told of; the caller tells it. For `ConnContext.flush_counts`."""
@@ -181,8 +182,8 @@ class MRConn(ReplyFifo):
         drained = self._settle(popped, confirmed) if popped or confirmed else False
         if trouble is not None:
             drained = self._detach(trouble) or drained
-        if drained:
-            self.context.on_drained()
+        if self.watch is not None:
+            self.watch.on_replies(self, drained)
 
     def on_close(self, reason: str | None) -> None:
         """The transport failed or ended. Upstream: MRConn_DisconnectCallback, and MRConn_ConnectCallback's error."""
@@ -199,8 +200,6 @@ class MRConn(ReplyFifo):
             delta, self._uncounted = self._uncounted - popped, 0
             if delta or confirmed:
                 drained = context.pending.count(self.node, self.index, delta, -confirmed)
-        if self.watch is not None:
-            self.watch.on_replies(self)
         if context.dirty:
             context.flush_counts()
         if self._disconnecting and not self.closed and not self.waiting:
@@ -256,8 +255,9 @@ class MRConn(ReplyFifo):
             self._step(ConnEvent.REFUSED)
 
     def _lose(self, reason: str) -> None:
-        if self._detach(reason):
-            self.context.on_drained()
+        drained = self._detach(reason)
+        if self.watch is not None:
+            self.watch.on_replies(self, drained)
 
     def _detach(self, reason: str) -> bool:
         """The transport is of no more use. True when an armed drain is completed by the replies that failed here."""
@@ -286,8 +286,6 @@ class MRConn(ReplyFifo):
             if delta or confirmations:
                 drained = self.context.pending.count(self.node, self.index, delta, -confirmations)
             self.context.pending.set_connected(self.node, self.index, connected=False)
-        if self.watch is not None:
-            self.watch.on_replies(self)
         if self.context.dirty:
             self.context.flush_counts()
         return drained
@@ -346,8 +344,9 @@ class MRConn(ReplyFifo):
             else:
                 transport.close()
         self.context.closing.pop(self, None)
-        if self.watch is not None:
-            self.watch.on_closed(self)
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.on_closed(self)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -376,8 +375,8 @@ class MRConn(ReplyFifo):
             "outstanding": self.outstanding,
             "replies": self._handed - self._handshakes,
             "handshakes": self._handshakes,
-            "failed": self._failed,
-            "lost": self._lost,
+            "failed": self.failed,
+            "lost": self.lost,
             "reconnects": self._reconnects,
             "pushes": self._pushes,
         }

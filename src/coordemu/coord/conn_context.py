@@ -30,7 +30,7 @@ LOG_INTERVAL_NS = 60 * NS_PER_S
 class ConnContext:
     """Loop, options, log and counts of one I/O runtime's connections."""
 
-    __slots__ = ("_log", "_logged_ns", "closing", "dirty", "loop", "on_drained", "options", "pending", "rt")
+    __slots__ = ("_log", "_logged_ns", "closing", "dirty", "loop", "options", "pending", "rt")
 
     def __init__(
         self, rt: Runtime, loop: Loop, options: ConnOptions, pending: PendingTable, log: Callable[[str, str], None]
@@ -44,7 +44,6 @@ class ConnContext:
         self.dirty: list[MRConn] = []
         # Stopped, but not closed yet, in the order of stopping: they still await replies. Nothing else refers to them.
         self.closing: dict[MRConn, None] = {}
-        self.on_drained: Callable[[], None] = lambda: None
         self._log = log
         # Bound: endpoints in use x 2 kinds of trouble.
         self._logged_ns: dict[tuple[MREndpoint, str], int] = {}

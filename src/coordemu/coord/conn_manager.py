@@ -60,7 +60,6 @@ class MRConnManager:
         """conns_per_node: 1 or more, else ValueError.  log: called with level and line.  io_runtime: which one, for
         receipts."""
         self.context = ConnContext(rt, loop, options, pending, log)
-        self.context.on_drained = self._on_drained
         self.pools: dict[str, MRConnPool] = {}
         self.num = check_num(conns_per_node)
         self._rt = rt
@@ -240,10 +239,6 @@ class MRConnManager:
         self.num = num
         for pool in self.pools.values():
             pool.show(num)
-
-    def _on_drained(self) -> None:
-        if self._draining is not None:
-            self._draining.on_drained()
 
     # ---- what others ask
 

@@ -69,6 +69,8 @@ class IllegalShrink(RuntimeError):
 
 
 _S, _E = ShrinkState, ShrinkEvent
+# Looked up once: a member of an enumeration costs a call of Python, and a drain's end is what people wait for.
+DRAINING, DRAINED, NOTHING_TO_AWAIT = _S.DRAINING, _E.DRAINED, _E.NOTHING_TO_AWAIT
 
 TRANSITIONS: Mapping[tuple[ShrinkState, ShrinkEvent], ShrinkState] = MappingProxyType({
     (_S.HIDING, _E.NOTHING_TO_AWAIT): _S.STOPPING,
@@ -155,7 +157,7 @@ class ConnShrink:
             f"drain {plan.drain}, stop {plan.stop}",
         )  # fmt: skip
         if plan.drain == "none" or (not pending and plan.drain != "yield"):
-            self._end_drain(ShrinkEvent.NOTHING_TO_AWAIT, "deadline" if pending else "nothing-pending", self.num_to)
+            self._end_drain(NOTHING_TO_AWAIT, "deadline" if pending else "nothing-pending", self.num_to)
             return
         self.state = next_shrink_state(self.state, ShrinkEvent.AWAIT)
         self._deadline_ns = self._started_ns + plan.drain_timeout_ms * NS_PER_MS
@@ -203,19 +205,13 @@ class ConnShrink:
         else:
             self._arm_poll()
 
-    def on_drained(self) -> None:
-        """The last reply of the surplus was taken and handed over. Ignored unless draining."""
-        if self.state is ShrinkState.DRAINING:
-            self._wake_ups += 1
-            self._drained()
-
     def finish(self, polls: int = 0) -> bool:
         """Yield: the main thread waits no longer. Stops the surplus, or does what the plan says when replies are
         outstanding.
 
         polls: how often main looked.  False, and nothing is done, unless this is a yield drain under way.
         """
-        if self.state is not ShrinkState.DRAINING or self.plan.drain != "yield":
+        if self.state is not DRAINING or self.plan.drain != "yield":
             return False
         self._polls += polls
         if self.pending:
@@ -226,14 +222,14 @@ class ConnShrink:
 
     def abandon(self) -> bool:
         """Yield: the main thread gives up; the surplus goes back to the round robin. False as in `finish`."""
-        if self.state is not ShrinkState.DRAINING or self.plan.drain != "yield":
+        if self.state is not DRAINING or self.plan.drain != "yield":
             return False
         self._give_back()
         return True
 
     def _drained(self) -> None:
         outcome = "drained" if self.pending_at_start else "nothing-pending"
-        self._end_drain(ShrinkEvent.DRAINED, outcome, self.num_to)
+        self._end_drain(DRAINED, outcome, self.num_to)
 
     def _deadline(self) -> None:
         plan = self.plan
@@ -261,13 +257,13 @@ class ConnShrink:
 
     # ---- stopping
 
-    def _end_drain(self, event: ShrinkEvent, outcome: str, keep: int, stop: str = "") -> None:
+    def _end_drain(self, event: ShrinkEvent, outcome: str, keep: int, now_ns: int = 0, stop: str = "") -> None:
         stop = stop or self.plan.stop
         rt = self._context.rt
-        now_ns = rt.now_ns()
+        now_ns = now_ns or rt.now_ns()
         self.state = next_shrink_state(self.state, event)
         self._outcome = outcome
-        if event is not ShrinkEvent.NOTHING_TO_AWAIT:
+        if event is not NOTHING_TO_AWAIT:
             self._waited_ns = now_ns - self._started_ns
         self._disarm()
         self._owner.drain_ended(self)
@@ -298,15 +294,21 @@ class ConnShrink:
             self._timer.close()
             self._timer = None
 
-    def on_replies(self, conn: MRConn) -> None:
-        """See `ConnWatch`."""
+    def on_replies(self, conn: MRConn, drained: bool) -> None:
+        """See `ConnWatch`. The way of a drain's end is short, and every reply before the last has warmed it: calls
+        that nobody had made for some milliseconds took as long as all of this."""
+        now_ns = self._context.rt.now_ns()
         if self._tallies[conn].update():
-            self._last_reply_ns = self._context.rt.now_ns()
+            self._last_reply_ns = now_ns
+        if drained and self.state is DRAINING:
+            now_ns = self._context.rt.now_ns()
+            self._wake_ups += 1
+            self._end_drain(DRAINED, "drained", self.num_to, now_ns)
 
     def on_closed(self, conn: MRConn) -> None:
         """See `ConnWatch`."""
-        self._tallies[conn].update()
-        conn.watch = None
+        if self._tallies[conn].update():
+            self._last_reply_ns = self._context.rt.now_ns()
         self._still_open -= 1
         self._finish_when_closed()
 

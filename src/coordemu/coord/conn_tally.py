@@ -33,11 +33,11 @@ class ConnTally:
     def update(self) -> bool:
         """Read the connection. True when replies were delivered since the last reading."""
         conn, before = self.conn, self.delivered
-        self.outstanding = conn.outstanding
-        self.failed = conn.failed - self._failed_before
-        self.lost = conn.lost
-        self.delivered = self.pending - self.outstanding - self.failed - self.lost
-        return self.delivered > before
+        outstanding = self.outstanding = conn.outstanding
+        failed = self.failed = conn.failed - self._failed_before
+        lost = self.lost = conn.lost
+        delivered = self.delivered = self.pending - outstanding - failed - lost
+        return delivered > before
 
     def __repr__(self) -> str:
         came = f"delivered={self.delivered} failed={self.failed} lost={self.lost}"

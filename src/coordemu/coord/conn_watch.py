@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 class ConnWatch(Protocol):
     """Told about the connections whose `watch` it is. Thread: I/O."""
 
-    def on_replies(self, conn: MRConn) -> None:
-        """A batch of replies was handed over, or failed, and counted."""
+    def on_replies(self, conn: MRConn, drained: bool) -> None:
+        """What had come was handed over, or what waited has failed, and it is counted. drained: that completed the
+        armed drain."""
         ...
 
     def on_closed(self, conn: MRConn) -> None:
-        """The connection has closed for good; no callback of it runs from now on."""
+        """The connection has closed for good; no callback of it runs from now on. Told instead of `on_replies` when
+        the last reply closed it."""
         ...

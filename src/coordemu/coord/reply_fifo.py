@@ -27,24 +27,18 @@ CONFIRMATIONS = frozenset(
 class ReplyFifo:
     """The two queues and what became of those who waited in them."""
 
-    __slots__ = ("_dropped", "_failed", "_handed", "_lost", "_pushes", "_replies", "_subscriptions")
+    __slots__ = ("_dropped", "_handed", "_pushes", "_replies", "_subscriptions", "failed", "lost")
 
     def __init__(self) -> None:
         """Nobody waits."""
         self._replies: deque[ReplyCallback] | None = None
         self._subscriptions: deque[ReplyCallback] | None = None
         self._dropped: tuple[ReplyCallback, ...] = ()
-        self._handed = self._failed = self._lost = self._pushes = 0
-
-    @property
-    def failed(self) -> int:
-        """Callbacks that ran with an error because no reply could come any more, ever."""
-        return self._failed
-
-    @property
-    def lost(self) -> int:
-        """Callbacks that never ran and never will, because the connection was dropped."""
-        return self._lost
+        self._handed = self._pushes = 0
+        # Callbacks that ran with an error, because no reply could come any more, ever.
+        self.failed = 0
+        # Callbacks that never ran and never will, because the connection was dropped.
+        self.lost = 0
 
     @property
     def waiting(self) -> int:
@@ -65,7 +59,7 @@ class ReplyFifo:
         confirmations."""
         replies, subscriptions = tuple(self._replies or ()), tuple(self._subscriptions or ())
         self._clear()
-        self._failed += len(replies) + len(subscriptions)
+        self.failed += len(replies) + len(subscriptions)
         for callback in (*replies, *subscriptions):
             callback(None, reason)
         return len(replies)
@@ -73,7 +67,7 @@ class ReplyFifo:
     def drop_waiting(self) -> None:
         """Forget to run every waiting callback. They are kept, so that whoever waits for one can be told (`owes`)."""
         self._dropped = (*(self._replies or ()), *(self._subscriptions or ()))
-        self._lost += len(self._dropped)
+        self.lost += len(self._dropped)
         self._clear()
 
     def _clear(self) -> None:

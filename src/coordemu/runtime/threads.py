@@ -47,9 +47,8 @@ class ThreadsRuntime(RuntimeBase):
 
     # clock
 
-    def now_ns(self) -> int:
-        """The monotonic clock, ns. Thread: any."""
-        return time.monotonic_ns()
+    # The monotonic clock, ns. Thread: any. Without a frame of Python around it, as every query asks several times.
+    now_ns = staticmethod(time.monotonic_ns)
 
     def sleep_ns(self, duration_ns: int) -> None:
         """Sleep duration_ns (0 or more, ValueError otherwise; 0 only gives way). Thread: any. Blocks."""

@@ -273,16 +273,17 @@ def test_a_cut_answer_is_not_served() -> None:
 def test_an_outage_refuses_and_ends(rt: Runtime, until: Callable[..., None]) -> None:
     with hub(rt) as host, connect(rt, host) as conn:
         assert conn.request("GET", "/messages/a", timeout_ns=LIMIT_NS).status == 200
-        host.set_plan(HubPlan.parse("outage=100ms@0"))
+        host.set_plan(HubPlan.parse("outage=500ms@0"))
         until(lambda: not conn.healthy())
         with pytest.raises(HttpFailed, match="refused"):
             ask(rt, host)
         assert host.hub.outage is not None
         assert "down" in repr(host.hub)
-        until(lambda: host.hub.outage is None)
+        until(lambda: " up" in repr(host.hub))
+        assert host.hub.outage is None
         assert ask(rt, host).status == 200
         assert host.hub.statistics()["outages"] == 1
-        assert host.hub.plan == HubPlan.parse("outage=100ms@0")
+        assert host.hub.plan == HubPlan.parse("outage=500ms@0")
 
 
 @pytest.mark.parametrize(("mode", "during"), [("", "connect"), ("/503", 503), ("/silence", "timeout")])
