@@ -57,20 +57,21 @@ def reauth_vs_put(rt: Runtime, faults: frozenset[str]) -> None:
     _check_rest(machine)
 
 
+def _reauth(machine: ConnStateMachine, ctx: PoolContext) -> None:
+    """The worker's part: wait for IDLE, work, give it back; nothing when it is cancelled meanwhile."""
+    try:
+        machine.wait_and_transition((_S.IDLE,), _S.UNUSABLE, ctx)
+    except Cancelled:
+        return
+    machine.return_from_work()
+
+
 def reauth_cancelled(rt: Runtime, faults: frozenset[str]) -> None:
     """A worker waits for IDLE, a caller gives the connection back, and somebody cancels the worker."""
     machine = _in_use(rt, faults)
     ctx = PoolContext(rt)
     crew = Crew(rt)
-
-    def worker() -> None:
-        try:
-            machine.wait_and_transition((_S.IDLE,), _S.UNUSABLE, ctx)
-        except Cancelled:
-            return
-        machine.return_from_work()
-
-    crew.add("worker", worker)
+    crew.add("worker", lambda: _reauth(machine, ctx))
     crew.add("caller", machine.release)
     crew.add("canceller", ctx.cancel)
     crew.join()
@@ -83,18 +84,11 @@ def zombie_waiter(rt: Runtime, faults: frozenset[str]) -> None:
     ctx = PoolContext(rt)
     crew = Crew(rt)
 
-    def worker() -> None:
-        try:
-            machine.wait_and_transition((_S.IDLE,), _S.UNUSABLE, ctx)
-        except Cancelled:
-            return
-        machine.return_from_work()
-
     def other() -> None:
         if machine.acquire():
             machine.release()
 
-    crew.add("worker", worker)
+    crew.add("worker", lambda: _reauth(machine, ctx))
     crew.add("caller", machine.release)
     crew.add("other", other)
     crew.add("canceller", ctx.cancel)
