@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <time.h>
+#include <unistd.h>
 
 int loop_recv(int fd, char *into, int max) {
     ssize_t got = recv(fd, into, (size_t)max, MSG_DONTWAIT);
@@ -18,6 +19,14 @@ int loop_send(int fd, const char *from, int size) {
     ssize_t sent = send(fd, from, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
     return sent < 0 ? -errno : (int)sent;
 }
+
+int loop_watch(int epoll, int fd, uint32_t mask, int known) {
+    struct epoll_event event = {.events = mask, .data.fd = fd};
+    int change = !mask ? EPOLL_CTL_DEL : known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    return epoll_ctl(epoll, change, fd, &event) < 0 ? -errno : 0;
+}
+
+int loop_close(int fd) { return close(fd) < 0 ? -errno : 0; }
 
 int loop_look(int epoll, int max, int32_t *fds, uint32_t *masks) {
     struct epoll_event events[LOOP_MAX_EVENTS];

@@ -75,6 +75,8 @@ DECLARATIONS = """
     int native_poll(int epoll, int max, int64_t timeout_ns, int64_t spin_ns, int32_t *fds, uint32_t *masks);
     int loop_recv(int fd, char *into, int max);
     int loop_send(int fd, const char *from, int size);
+    int loop_watch(int epoll, int fd, uint32_t mask, int known);
+    int loop_close(int fd);
 
     int native_wait(pending_table *table, drain_wait *wait);
     bool native_nothing(const pending_table *table, uint32_t num);

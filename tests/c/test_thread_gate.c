@@ -181,9 +181,11 @@ static void test_loop_calls(void) {
     pthread_t thread;
     CHECK(epoll >= 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
     for (int i = 0; i < 2; i++) {
-        struct epoll_event event = {.events = EPOLLIN, .data.fd = ends[i]};
-        CHECK(epoll_ctl(epoll, EPOLL_CTL_ADD, ends[i], &event) == 0);
+        CHECK(loop_watch(epoll, ends[i], EPOLLIN | EPOLLOUT, 0) == 0);
+        CHECK(loop_watch(epoll, ends[i], EPOLLIN, 0) == -EEXIST);
     }
+    CHECK(loop_look(epoll, LOOP_MAX_EVENTS, fds, masks) == 2 && masks[0] == EPOLLOUT);
+    for (int i = 0; i < 2; i++) { CHECK(loop_watch(epoll, ends[i], EPOLLIN, 1) == 0); }
     CHECK(loop_look(epoll, LOOP_MAX_EVENTS, fds, masks) == 0);
     CHECK(loop_sleep(epoll, 0) == 0 && loop_sleep(epoll, NS_PER_MS) == 0);
     CHECK(loop_recv(ends[0], chunk, sizeof chunk) == -EAGAIN); /* a blocking socket, and yet */
@@ -199,11 +201,12 @@ static void test_loop_calls(void) {
     int sent;
     do { sent = loop_send(ends[0], chunk, sizeof chunk); } while (sent > 0);
     CHECK(sent == -EAGAIN);
-    CHECK(close(ends[1]) == 0);
+    CHECK(loop_watch(epoll, ends[1], 0, 1) == 0 && loop_watch(epoll, ends[1], 0, 1) == -ENOENT);
+    CHECK(loop_close(ends[1]) == 0);
     CHECK(loop_send(ends[0], chunk, 1) == -EPIPE); /* and no signal */
     int got = loop_recv(ends[0], chunk, 1); /* the peer threw away what it had not read */
     CHECK(got == 0 || got == -ECONNRESET);
-    CHECK(close(ends[0]) == 0 && close(epoll) == 0);
+    CHECK(loop_close(ends[0]) == 0 && loop_close(ends[0]) == -EBADF && close(epoll) == 0);
     CHECK(loop_look(epoll, 1, fds, masks) == -EBADF && loop_recv(ends[0], chunk, 1) == -EBADF);
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 
@@ -96,6 +97,69 @@ def test_a_poll_reports_what_is_watched(pair, poller):
     before_ns = time.monotonic_ns()
     assert poller.poll(3 * NS_PER_MS) == []
     assert time.monotonic_ns() - before_ns >= 3 * NS_PER_MS
+
+
+def test_a_watch_is_changed_and_ended_and_its_errors_are_those_of_epoll(pair, poller):
+    quick, _ = pair
+    first, second = object(), object()
+    poller.watch(quick.fileno(), first, 0)
+    assert len(poller) == 0, "what was not watched need not be ended"
+    poller.watch(quick.fileno(), first, READABLE | WRITABLE)
+    poller.watch(quick.fileno(), second, WRITABLE)
+    assert poller.poll(0) == [(first, WRITABLE)], "only the mask is changed"
+    poller.watch(quick.fileno(), second, 0)
+    assert len(poller) == 0
+    with pytest.raises(OSError, match="descriptor"):
+        poller.watch(-1, first, READABLE)
+    assert len(poller) == 0
+
+
+def test_a_second_close_leaves_the_number_to_its_new_owner(pair):
+    quick, theirs = pair
+    number = quick.fileno()
+    quick.close()
+    assert quick.fileno() == -1
+    assert theirs.recv(1) == b""
+    other, another = socket.socketpair()
+    assert number in (other.fileno(), another.fileno())
+    quick.close()
+    other.sendall(b"x")
+    assert another.recv(1) == b"x"
+    other.close()
+    another.close()
+
+
+def test_nobody_else_runs_while_sockets_are_watched_and_closed(poller):
+    """A thread that is ready to run at every moment; it would have its turn at a call that lets go of the lock."""
+    source, turns, over = object(), [0], []
+
+    def run():
+        while not over:
+            turns[0] += 1
+            time.sleep(0)
+
+    before = sys.getswitchinterval()
+    thread = threading.Thread(target=run)
+    sys.setswitchinterval(100)
+    try:
+        thread.start()
+        while not turns[0]:
+            time.sleep(0)
+        for _ in range(10):
+            pairs = [socket.socketpair() for _ in range(100)]
+            quick = [QuickSocket(ours, poller) for ours, _ in pairs]
+            turns_before = turns[0]
+            for one in quick:
+                poller.watch(one.fileno(), source, READABLE)
+                poller.watch(one.fileno(), source, 0)
+                one.close()
+            assert turns[0] == turns_before
+            for _, theirs in pairs:
+                theirs.close()
+    finally:
+        over.append(True)
+        thread.join()
+        sys.setswitchinterval(before)
 
 
 def test_a_poll_without_limit_is_ended_by_a_report(pair, poller):

@@ -10,8 +10,11 @@ for 100 ms, for all of its callers. Meanwhile a poll that follows a send looks f
 waits: the answer of a near shard comes within that time, and the lock, once given away, in milliseconds. In an
 interpreter that is not busy nothing ever spins.
 
-Thread: the loop's. Upstream: libuv's poll phase, which has no such lock. Left out: `accept`, connecting, closing, which
-are rare.
+To watch and to close are among them for the sake of a shrink, which does both for each of its connections: beside
+threads that compute, one turn lost to them is 5 ms, and a thousand connections have two thousand occasions.
+
+Thread: the loop's. Upstream: libuv's poll phase, which has no such lock. Left out: `accept` and connecting, which are
+rare.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ BUFFER_BYTES: Final = 65_536
 _poll = lib.native_poll
 _recv = lib.loop_recv
 _send = lib.loop_send
+_watch = lib.loop_watch
+_close = lib.loop_close
 _unpack = ffi.unpack
 _from_buffer = ffi.from_buffer
 
@@ -46,6 +51,19 @@ class QuickPoller(Poller):
         self._masks = ffi.new("uint32_t[]", MAX_EVENTS)
         self.buffer: Any = ffi.new("char[]", BUFFER_BYTES)
         self.sent = False
+
+    def watch(self, fd: int, source: Source, mask: int) -> None:
+        """See `Poller.watch`."""
+        sources = self._sources
+        known = fd in sources
+        if not mask and not known:
+            return
+        if (code := _watch(self._fd, fd, mask, known)) < 0:
+            raise_error(code)
+        if not known:
+            sources[fd] = source
+        elif not mask:
+            del sources[fd]
 
     def poll(self, wait_ns: int | None) -> list[tuple[Source, int]]:
         """Wait at most wait_ns (None: no limit) for reports. May block, without the interpreter lock."""
@@ -91,9 +109,10 @@ class QuickSocket(socket.socket):
         return sent
 
     def close(self) -> None:
-        """Close. From then on the calls above raise OSError: the number may be another socket's."""
+        """Close. From then on the calls above raise OSError: the number may be another socket's. Idempotent."""
         self._number = -1
-        super().close()
+        if (number := self.detach()) >= 0 and (code := _close(number)) < 0:
+            raise_error(code)
 
 
 def raise_error(code: int) -> NoReturn:

@@ -55,9 +55,8 @@ def is_self_connected(sock: StreamSocket) -> bool:
 
 
 def reset_on_close(sock: StreamSocket) -> None:
-    """Have a TCP close drop what the kernel still holds, and reset the peer. Nothing happens to a unix socket."""
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+    """Have a TCP close drop what the kernel still holds, and reset the peer."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
 
 
 def reason_text(error: OSError | int) -> str:

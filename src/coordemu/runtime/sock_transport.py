@@ -122,7 +122,7 @@ class SockTransport:
         was = self._state
         self._step("abort")
         if was is not State.CLOSED:
-            if was is not State.CONNECTING:
+            if was is not State.CONNECTING and not self.address.path:
                 reset_on_close(self._sock)
             self._detach()
 
