@@ -13,7 +13,6 @@ Thread: the caller's, and those of the runs. Upstream: none. Left out: single me
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.arguments import Arguments
 from coordemu.explore.portfolio import PORTFOLIO
 from coordemu.explore.search import length_of, search_range
 from coordemu.lab.backfill_compare import BackfillComparison, window_ms
@@ -190,7 +190,7 @@ def outages() -> int:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = Arguments(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("what", choices=("load", "orders", "found", "promise", "outages"))
     parser.add_argument("--messages", type=int)
     parser.add_argument("--orders", type=int)

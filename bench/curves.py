@@ -11,7 +11,6 @@ Thread: the main one; the rigs make theirs. Upstream: none. Left out: raw sample
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -25,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.arguments import Arguments
 from bench.clients import CONNS, IN_FLIGHT, ByHand, OurClient, RedisPy
 from bench.commands import start_server
 from bench.drain import CONNS as DRAIN_CONNS
@@ -193,7 +193,7 @@ def measure(effort: Effort, told: Told) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and write. Exit status 3 when the shards can't be had."""
-    parser = argparse.ArgumentParser(prog="bench/curves.py", description="Measure what docs/benchmarks.md draws.")
+    parser = Arguments(prog="bench/curves.py", description="Measure what docs/benchmarks.md draws.")
     parser.add_argument("file", metavar="FILE", help="where the JSON goes")
     parser.add_argument("--quick", action="store_true", help="fewer samples, about two minutes")
     args = parser.parse_args(arguments)

@@ -13,7 +13,6 @@ the strategy's, and of tests), more than one core.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import statistics
@@ -26,6 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.arguments import Arguments
 from bench.explore_programs import TASKS, TOY_STEPS, keep_alive_day, nothing, planted, small_pool, toy
 from bench.measure import FULL, MS, PER_S, QUICK, US, Case, Contender, Effort, Progress, Report, run_case, silent
 from bench.tables import print_report, where_we_lose
@@ -326,7 +326,7 @@ def run(effort: Effort, told: Progress = silent, replays: int = 0) -> Report:
 
 def main(arguments: Sequence[str]) -> int:
     """The command line. Returns the exit status: 1 when a replay was another order."""
-    parser = argparse.ArgumentParser(prog="bench/explore.py", description="The search of orders, measured.")
+    parser = Arguments(prog="bench/explore.py", description="The search of orders, measured.")
     parser.add_argument("--quick", action="store_true", help="fewer samples")
     parser.add_argument("--full", action="store_true", help=f"{REPLAYS:,} replays instead of 2,000")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON, with every sample")

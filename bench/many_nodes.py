@@ -15,7 +15,6 @@ threads; they would divide the time.
 
 from __future__ import annotations
 
-import argparse
 import queue
 import socket
 import struct
@@ -27,6 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.arguments import Arguments
 from bench.measure import MS, Case, CaseResult, Contender, Effort, Progress, Report, run_case, silent
 from bench.tables import print_report
 from coordemu.coord.cluster import MRCluster
@@ -241,7 +241,7 @@ def run(effort: Effort, told: Progress = silent) -> Report:
 
 def main(arguments: list[str]) -> int:
     """The script. Returns the exit status: 1 when something did not hold."""
-    parser = argparse.ArgumentParser(prog="bench/many_nodes.py")
+    parser = Arguments(prog="bench/many_nodes.py")
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--connections", type=int, default=CONNS)
     args = parser.parse_args(arguments)

@@ -13,7 +13,6 @@ Thread: the caller's, and worker processes. Upstream: none. Left out: how fast i
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.arguments import Arguments
 from coordemu.coord.resize_policy import POLICIES, get_policy
 from coordemu.explore.dpor import exhaust
 from coordemu.explore.order import Subject
@@ -150,7 +150,7 @@ def exhausted(limit: int) -> int:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = Arguments(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("what", choices=("seeds", "survive", "plans", "exhaust"))
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--orders", type=int)

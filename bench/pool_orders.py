@@ -14,7 +14,6 @@ thread pool; real servers are `coordemu pool`).
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.arguments import Arguments
 from coordemu.explore.dfs import search_all
 from coordemu.explore.order_search import OrderSearch
 from coordemu.explore.portfolio import PORTFOLIO
@@ -150,7 +150,7 @@ def files(names: Sequence[str], most: int, directory: Path) -> int:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = Arguments(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("what", choices=("found", "survive", "exhaust", "files"))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--orders", type=int)

@@ -16,7 +16,6 @@ is, beside a rate for orientation. Exit status: 0; 1 when something was wrong.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Collection
@@ -27,6 +26,7 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.arguments import Arguments
 from coordemu.pool.conn_loan import ConnLoan
 from coordemu.pool.conn_pool import ConnPool
 from coordemu.pool.handoff import HandoffHook, HandoffOptions
@@ -290,7 +290,7 @@ class Pairs:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = Arguments(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--pool-size", type=int, default=8)

@@ -30,6 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.arguments import Arguments
 from bench.compare import CompareError, changes, load, print_changes
 from bench.compare import to_json as to_compared
 from bench.measure import FULL, QUICK, Effort, Progress, Report
@@ -55,9 +56,7 @@ def benchmark(name: str, shards: str | None = None) -> Callable[[Effort, Progres
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line; `names` holds the chosen benchmarks. Exits with 2 for wrong arguments."""
-    parser = argparse.ArgumentParser(
-        prog="bench/run_all.py", description="Run the benchmarks; each figure beside its baseline."
-    )
+    parser = Arguments(prog="bench/run_all.py", description="Run the benchmarks; each figure beside its baseline.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)} (default: all)")
     parser.add_argument("--only", metavar="NAME,...", help="the same, as a list")
     parser.add_argument("--quick", action="store_true", help="fewer samples: a first look, in about a minute")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.arguments import Arguments
 from bench.soak_run import SoakError, SoakResult, SoakRun, SoakSpec
 from coordemu.coord.resize_policy import ResizePolicy, UnknownPolicy, get_policy
 from coordemu.coord.shrink_plan import STOP_MODES
@@ -30,7 +31,7 @@ WAITS_SHOWN = 6
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line. Exits with 2 for wrong arguments."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="bench/soak.py", description="Resize a coordinator under load; every query must have an outcome."
     )
     parser.add_argument("--queries", type=_at_least_1, default=1_000_000, metavar="N")

@@ -363,3 +363,13 @@ def test_the_microbenchmarks_compute_what_they_say() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 passed" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["run_all", "orders", "soak", "many_nodes", "backfill", "pool_orders"])
+def test_wrong_arguments_are_one_line(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, f"bench/{script}.py", "--no-such-thing"], cwd=ROOT, capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert f"{script}.py: error: " in line
