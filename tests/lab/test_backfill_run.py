@@ -139,6 +139,14 @@ def test_the_fragile_forms_lose_messages_and_say_which(carry: Carry) -> None:
     assert result.ops.operations["reap"] == 0
 
 
+@pytest.mark.parametrize(("concurrency", "nodes"), [(1, 1), (1, 2), (3, 2)])
+def test_fewer_workers_than_queues_serve_them_all(carry: Carry, concurrency: int, nodes: int) -> None:
+    plan = replace(CALM, messages=12, concurrency=concurrency, poison=0.0)
+    result = carry(plan, nodes=nodes)
+    assert result.how == ENDED
+    assert result.account.done == 12
+
+
 def test_before_starves_its_own_producers_and_after_does_not() -> None:
     plan = BackfillPlan(messages=40, concurrency=120, limit_ms=12_000.0, poison=0.0)
     before = run_in_simulator(plan, BEFORE)

@@ -172,8 +172,10 @@ class BackfillRun:
         self._make_queues(shop)
         gate = rt.event("the backfill begins", owed_by=lambda: [rt.current()])
         queues = self._queues
+        places = list(zip(queues, self._nodes, strict=True))
+        # Each worker has its queue; where there are fewer workers than queues, each has several.
         self._workers = [
-            BackfillWorker(shop, n, queues[n % len(queues)], self._nodes[n % len(queues)])
+            BackfillWorker(shop, n, places[n :: plan.concurrency] or [places[n % len(places)]])
             for n in range(plan.concurrency)
         ]
         self._producers = [BackfillProducer(shop, n, queues) for n in range(plan.producers)]

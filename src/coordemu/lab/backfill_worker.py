@@ -19,6 +19,7 @@ message in hand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coordemu.lab.backfill_queue import BackfillQueue, Taken
@@ -63,25 +64,27 @@ def fate_of(error: Exception, failures: int, most: int, pause_ns: int) -> Fate:
 
 
 class BackfillWorker:
-    """One worker. number: from 0.  queue: that it takes from.  node: where that is."""
+    """One worker. number: from 0.  places: the queues that it takes from in turn, each with its node; 1 or more."""
 
-    def __init__(self, shop: Workshop, number: int, queue: BackfillQueue, node: str = "") -> None:
+    def __init__(self, shop: Workshop, number: int, places: Sequence[tuple[BackfillQueue, str]]) -> None:
         self.name = f"worker {number}"
         self.tally = OpTally()
         self._shop = shop
         self._system = shop.system
-        self._queue = queue
-        self._node = node
+        self._places = tuple(places)
+        self._queue, self._node = self._places[0]
         self._consumer = f"w{number}"
 
     def work(self) -> None:
         """Until the run is over. Thread: its task's. Blocks."""
-        shop = self._shop
+        shop, turn = self._shop, 0
         while not shop.over():
             closed_ns = self._system.hub_closed_for_ns()
             if closed_ns:
                 shop.rest(min(closed_ns, LONGEST_REST_PAUSES * shop.pause_ns), "the breaker")
                 continue
+            self._queue, self._node = self._places[turn % len(self._places)]
+            turn += 1
             try:
                 taken = self._system.take(self._queue, self._node, self._consumer, self.tally)
             except Exception:  # counted with its reason
