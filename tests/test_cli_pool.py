@@ -49,7 +49,7 @@ def test_json_is_all_there_is_on_stdout(cli: Cli) -> None:
 
 def test_a_real_cluster_that_the_user_names(cli: Cli, cluster: RedisCluster) -> None:
     addrs = str(cluster.addresses[0])
-    small = ("--goroutines-scale", "0.05", "--commands", "60", "--time-limit", "400ms")
+    small = ("--goroutines-scale", "0.05", "--commands", "60", "--time-limit", "4s")
     data: dict[str, Any] = json.loads(cli("advanced", "--addrs", addrs, "--json", "-", *small).out)
     results = {each["test"]["name"]: each for each in data["results"]}
     assert len(results) == 5

@@ -498,12 +498,16 @@ def test_a_signal_handler_runs_during_a_wait(interval_ns: int | None) -> None:
     def wait() -> DrainWait:
         return table.wait_for_wake(LONG_NS) if interval_ns is None else table.wait_by_polling(interval_ns, LONG_NS)
 
-    def ring() -> None:
-        raise Rang
+    rings: list[int] = []
 
-    with alarm(ring), pytest.raises(Rang):
+    def ring() -> None:
+        rings.append(1)
+        if len(rings) == 1:
+            raise Rang
+
+    with pytest.raises(Rang), alarm(ring):
         wait()
-    rings = []
+    rings.clear()
 
     def answer() -> None:
         rings.append(1)

@@ -39,6 +39,7 @@ def test_both_fixtures(run_tests: RunTests) -> None:
         from coordemu.runtime.threads import ThreadsRuntime
 
         QUICK = {"workers": (3, 0), "clients": 3, "latency": "10ms", "warm_ms": 20, "after_ms": 20}
+        SLOW = {**QUICK, "latency": "300ms"}  # the replies are still to come when the connections go
 
 
         def test_a_run(coordemu_run):
@@ -48,7 +49,7 @@ def test_both_fixtures(run_tests: RunTests) -> None:
 
 
         def test_a_policy_of_ones_own(coordemu_run):
-            result = coordemu_run(policy=get_policy("upstream-7410").override(stop="drop", reduce="handoff"), **QUICK)
+            result = coordemu_run(policy=get_policy("upstream-7410").override(stop="drop", reduce="handoff"), **SLOW)
             assert result.policy["stop"] == "drop"
             assert result.queries.lost > 0
 
