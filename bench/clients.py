@@ -4,7 +4,12 @@ Role: each client runs for a given time against one server and returns commands 
 threads that send one command and wait for its reply; *streaming* ones keep 16 commands in flight on each of 13
 connections.
 
-Thread: each client's `run` makes its threads and ends them. Upstream: none. Left out: C clients.
+*Deadlines.* Like upstream's, a connection of coordemu has no time limit per command. `_Stream` can keep one for each,
+so that its price is known: replies come in the order of the commands, so a queue of due times beside the connection's
+queue of callbacks, and a timer that looks at the first of them, are all it takes.
+
+Thread: each client's `run` makes its threads and ends them. Upstream: none. Left out: asyncio (`bench.async_clients`),
+C (`bench.hiredis_driver`).
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from coordemu.coord.endpoint import MREndpoint
 from coordemu.coord.io_runtime_ctx import IORuntimeCtx
 from coordemu.coord.rmr import MRCtx, fanout
 from coordemu.coord.topology import MRClusterNode, MRClusterTopology
-from coordemu.runtime.base import NS_PER_S, Address
+from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address
 from coordemu.runtime.threads import ThreadsRuntime
 
 WORKERS = 12
@@ -36,10 +41,15 @@ IN_FLIGHT = 16
 KEY, VALUE = "key", "abc"
 COMMAND = pack_command("GET", KEY)
 ERRORS_SHOWN = 3
+TICK_NS = 100 * NS_PER_MS  # how often deadlines are looked at
 
 
 class WrongReply(Exception):
     """A client got something else than the key's value."""
+
+
+class NotHere(Exception):
+    """A contender can't be had on this machine, or not on this server. The text is the reason, one line."""
 
 
 def threads_for(seconds: float, n: int, body: Callable[[int, Callable[[], bool]], int]) -> float:
@@ -113,40 +123,68 @@ class OurClient:
 
         return threads_for(seconds, WORKERS, body)
 
-    def streaming(self, seconds: float, pack_each: bool = False, in_flight: int = IN_FLIGHT) -> float:
-        """in_flight on each connection; each reply's callback sends the next command, packed anew with pack_each."""
-        stream = _Stream(pack_each, in_flight)
+    def streaming(
+        self, seconds: float, pack_each: bool = False, in_flight: int = IN_FLIGHT, timeout_ms: int = 0
+    ) -> float:
+        """in_flight on each connection; each reply's callback sends the next command, packed anew with pack_each.
+
+        timeout_ms: every command, packed once, has that long for its reply; 0: for ever. Raises ValueError for both at
+        once; WrongReply for a wrong or late reply, and when the connections' own statistics don't come to as many
+        replies as the callbacks have seen.
+        """
+        if pack_each and timeout_ms:
+            raise ValueError("deadlines are for commands that are packed once")
+        stream = _Stream(pack_each, in_flight, timeout_ms * NS_PER_MS, self._rt.now_ns)
+        handed_before = self._handed()
         self._cluster.schedule(stream.start, None)
         time.sleep(0.02)
         began, before = time.perf_counter(), stream.count
         time.sleep(seconds)
         rate = (stream.count - before) / (time.perf_counter() - began)
         stream.stopping = True
-        if (
-            not self._rt.poll_until(lambda: stream.in_flight == 0, 1_000_000, "last replies", 10 * NS_PER_S)
-            or stream.wrong
-        ):
-            raise WrongReply(f"{stream.in_flight} replies missing, {stream.wrong} wrong")
+        over = self._rt.poll_until(
+            lambda: stream.in_flight == 0 and self._handed() - handed_before == stream.count,
+            1_000_000, "last replies", 10 * NS_PER_S,
+        )  # fmt: skip
+        if not over or stream.wrong or stream.late:
+            raise WrongReply(
+                f"{stream.in_flight} replies missing, {stream.wrong} wrong, {stream.late} late, {stream.count} seen, "
+                f"{self._handed() - handed_before} in the connections' statistics"
+            )
         return rate
+
+    def _handed(self) -> int:
+        """Replies that the connections have handed over, by their own statistics."""
+        return sum(
+            conn.statistics()["replies"]
+            for io in self._cluster.io_runtimes
+            for pool in io.manager.pools.values()
+            for conn in pool.conns
+        )
 
 
 class _Stream:
     """Commands in flight on the connections of one I/O runtime. Runs on its thread."""
 
-    def __init__(self, pack_each: bool, depth: int) -> None:
+    def __init__(self, pack_each: bool, depth: int, timeout_ns: int, now_ns: Callable[[], int]) -> None:
         self.count = 0
         self._depth = depth
-        self.wrong = 0
+        self.wrong = self.late = 0
         self.in_flight = 0
         self.stopping = False
         self._pack_each = pack_each
+        self._timeout_ns, self._now_ns = timeout_ns, now_ns
+        # When each connection's outstanding commands are due, in the order of sending. Bound: depth.
+        self._due: list[deque[int]] = []
 
     def start(self, io: IORuntimeCtx, _data: Any) -> None:
         for pool in io.manager.pools.values():
             for conn in pool.conns:
-                again = self._again(conn)
+                again = self._in_time(conn) if self._timeout_ns else self._again(conn)
                 for _ in range(self._depth):
                     self.in_flight += conn.send_command(COMMAND, again)
+        if self._timeout_ns:
+            self._watch(io)
         io.request_completed()
 
     def _again(self, conn: MRConn) -> Callable[[Any, str | None], None]:
@@ -171,6 +209,39 @@ class _Stream:
                 send(pack_command("GET", KEY), on_reply_packing)
 
         return on_reply_packing if self._pack_each else on_reply
+
+    def _in_time(self, conn: MRConn) -> Callable[[Any, str | None], None]:
+        """As `_again`, with a deadline for each command."""
+        send, now_ns, timeout_ns = conn.send_command, self._now_ns, self._timeout_ns
+        due = deque([now_ns() + timeout_ns] * self._depth)
+        self._due.append(due)
+
+        def on_reply(reply: Any, _error: str | None) -> None:
+            at_ns = now_ns()
+            self.count += 1
+            if due.popleft() < at_ns:
+                self.late += 1
+            if reply != b"abc":
+                self.wrong += 1
+            if self.stopping:
+                self.in_flight -= 1
+            else:
+                due.append(at_ns + timeout_ns)
+                send(COMMAND, on_reply)
+
+        return on_reply
+
+    def _watch(self, io: IORuntimeCtx) -> None:
+        """Until the last reply has come, look for commands whose time is over without one."""
+
+        def tick() -> None:
+            now_ns = self._now_ns()
+            self.late += sum(due[0] < now_ns for due in self._due if due)
+            if not self.in_flight:
+                timer.close()
+
+        timer = io.loop.timer(tick, "bench: deadlines")
+        timer.start(TICK_NS, TICK_NS)
 
 
 class RedisPy:

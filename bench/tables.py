@@ -16,8 +16,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.measure import NS, PER_S, CaseResult, Report
+from coordemu.report.console import PLAIN_WIDTH
 
 TAIL_FROM = 100
+# How wide a baseline's column may be; less with many of them.
+COLUMN_WIDTH, NARROW_WIDTH, MANY_COLUMNS = 16, 12, 4
 WORSE_BELOW = 0.95  # nearer than this, two runs disagree
 
 
@@ -40,15 +43,16 @@ def print_case(console: Console, case: CaseResult) -> None:
     table = Table(title=escape(case.title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column(f"median, {unit}", justify="right")
-    table.add_column("p10 .. p90", justify="right")
+    # In a narrower terminal something has to give, and headings cannot give that much.
+    table.add_column("p10 .. p90", justify="right", no_wrap=console.width >= PLAIN_WIDTH)
     if tail:
         table.add_column("p99", justify="right")
     table.add_column("n", justify="right")
     others = [*case.limits, *case.baselines]
+    width = NARROW_WIDTH if len(others) >= MANY_COLUMNS else COLUMN_WIDTH
     for other in others:
-        table.add_column(
-            f"{'of limit' if other in case.limits else 'vs'} {escape(other)}", justify="right", max_width=16
-        )
+        heading = f"{'of limit' if other in case.limits else 'vs'} {escape(other)}"
+        table.add_column(heading, justify="right", max_width=width, overflow="fold")
     for row in case.rows:
         cells = [escape(row.name), number(row.median), f"{number(row.at(0.1))} .. {number(row.at(0.9))}"]
         if tail:
