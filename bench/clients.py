@@ -124,17 +124,17 @@ class OurClient:
         return threads_for(seconds, WORKERS, body)
 
     def streaming(
-        self, seconds: float, pack_each: bool = False, in_flight: int = IN_FLIGHT, timeout_ms: int = 0
+        self, seconds: float, pack_each: bool = False, in_flight: int = IN_FLIGHT, timeout_ns: int = 0
     ) -> float:
         """in_flight on each connection; each reply's callback sends the next command, packed anew with pack_each.
 
-        timeout_ms: every command, packed once, has that long for its reply; 0: for ever. Raises ValueError for both at
+        timeout_ns: every command, packed once, has that long for its reply; 0: for ever. Raises ValueError for both at
         once; WrongReply for a wrong or late reply, and when the connections' own statistics don't come to as many
         replies as the callbacks have seen.
         """
-        if pack_each and timeout_ms:
+        if pack_each and timeout_ns:
             raise ValueError("deadlines are for commands that are packed once")
-        stream = _Stream(pack_each, in_flight, timeout_ms * NS_PER_MS, self._rt.now_ns)
+        stream = _Stream(pack_each, in_flight, timeout_ns, self._rt.now_ns)
         handed_before = self._handed()
         self._cluster.schedule(stream.start, None)
         time.sleep(0.02)

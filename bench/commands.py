@@ -22,7 +22,7 @@ from bench.clients import CONNS, IN_FLIGHT, KEY, VALUE, WORKERS, ByHand, NotHere
 from bench.hiredis_driver import HiredisDriver
 from bench.load_threads import BusyThreads
 from bench.measure import PER_S, Case, CaseResult, Contender, Effort, Progress, Report, run_case, silent
-from coordemu.runtime.base import Address
+from coordemu.runtime.base import NS_PER_S, Address
 from coordemu.runtime.threads import ThreadsRuntime
 from coordemu.shards.real_redis import find_redis_server
 from coordemu.shards.resp_client import ask
@@ -33,7 +33,7 @@ GLIDE = "valkey-glide"
 PY_BLOCKING = f"redis-py, {WORKERS} threads"
 PY_PIPELINE = "redis-py pipelines, 1 thread"
 AIO_BLOCKING = f"redis-py asyncio, {WORKERS} tasks"
-GLIDE_BLOCKING = f"{GLIDE} ({WORKERS} tasks, 1 client)"
+GLIDE_BLOCKING = f"glide, {WORKERS} tasks, 1 client"
 OUR_BLOCKING = f"{WORKERS} workers, I/O thread"
 OUR_STREAM = "MRConn, packed once"
 OUR_DEADLINES = "MRConn, packed once, deadlines"
@@ -44,7 +44,7 @@ C_CLIENT = "C hiredis + libuv"
 C_STREAM = "C hiredis, packed once"
 C_PACKING = "C hiredis, each command packed"
 DEEP = 64
-DEADLINE_MS = 10_000  # none is to be missed
+DEADLINE_NS = 10 * NS_PER_S  # none is to be missed
 
 
 def start_server(rt: ThreadsRuntime, stack: ExitStack, shards: str | None = None) -> tuple[Address, str]:
@@ -94,7 +94,7 @@ class Bench:
     """The clients, connected, and the cases made of them. facts: which of the optional ones are there."""
 
     def __init__(self, address: Address, stack: ExitStack, effort: Effort) -> None:
-        self._seconds = effort.pick(600, 300, 60) / 1e3
+        self._seconds = effort.pick(400, 300, 60) / 1e3
         self._rounds = effort.pick(7, 3, 1)
         self._conn = OurClient(address, 1, CONNS)
         stack.callback(self._conn.close)
@@ -148,7 +148,7 @@ class Bench:
             baselines += [C_STREAM, C_PACKING]
         contenders += [
             Contender(OUR_STREAM, lambda: ours(seconds, in_flight=depth), ours=True),
-            Contender(OUR_DEADLINES, lambda: ours(seconds, in_flight=depth, timeout_ms=DEADLINE_MS), ours=True),
+            Contender(OUR_DEADLINES, lambda: ours(seconds, in_flight=depth, timeout_ns=DEADLINE_NS), ours=True),
             Contender(OUR_PACKING, lambda: ours(seconds, in_flight=depth, pack_each=True), ours=True),
         ]
         title = f"{CONNS} connections x {depth} in flight{suffix}, commands/s"

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 from bench.async_clients import RedisAsyncio
 from bench.clients import CONNS, WORKERS, OurClient, RedisPy
-from bench.commands import GLIDE, start_glide, start_server
+from bench.commands import start_glide, start_server
 from bench.load_threads import BusyThreads
 from bench.measure import PER_S, Case, Contender, Effort, Progress, Report, run_case, silent
 from coordemu.runtime.threads import ThreadsRuntime
@@ -23,14 +23,14 @@ from coordemu.runtime.threads import ThreadsRuntime
 SINGLE = f"redis-py, {WORKERS} threads"
 PIPELINE = f"redis-py pipelines of {CONNS}, {WORKERS} threads"
 AIO = f"redis-py asyncio, {WORKERS} tasks, gather {CONNS}"
-GLIDE_TASKS = f"{GLIDE} ({WORKERS} tasks, gather {CONNS})"
+GLIDE_TASKS = f"glide, {WORKERS} tasks, gather {CONNS}"
 OURS = f"{WORKERS} workers, fan-out to {CONNS}"
 
 
 def run(effort: Effort, progress: Progress = silent, shards: str | None = None) -> Report:
     """Measure. shards: as `coordemu.shards.shard_url` reads it. Blocks for some seconds. Raises ShardError."""
     report = Report("fanout")
-    seconds, rounds = effort.pick(600, 300, 60) / 1e3, effort.pick(7, 3, 1)
+    seconds, rounds = effort.pick(400, 300, 60) / 1e3, effort.pick(7, 3, 1)
     with ExitStack() as stack:
         address, what = start_server(ThreadsRuntime(seed=1), stack, shards)
         report.facts = {"server": what}

@@ -12,7 +12,7 @@
  * command. PACK_EACH 0 sends bytes that were formatted once, as a fan-out does; 1 formats each command anew. Either
  * way hiredis keeps its queue of callbacks, and libuv its loop.
  *
- * Everything runs on one loop, the standard input too. hiredis' adapter for libuv ignores a poll that ends with an
+ * Everything runs on one loop, the standard input too. hiredis' adapter for libuv may ignore a poll that ends with an
  * error, such as a refused connection or a reset one, and nobody is told; so connecting, and the last replies of a
  * round, are waited for no longer than PATIENCE_MS.
  *
@@ -198,6 +198,17 @@ static void on_disconnect(const redisAsyncContext *connection, int status) {
     die(NO_SERVER, "a connection was lost: %s", connection->errstr);
 }
 
+/* Older versions of the adapter (hiredis 0.14) start the poll again for each command that is queued, and libuv then asks
+ * epoll again: a system call per command. Newer ones look first whether it is started, and so do these, whatever the
+ * version, so that what is compared with is hiredis at its best. */
+static void add_read_once(void *adapter) {
+    if (!(((redisLibuvEvents *)adapter)->events & UV_READABLE)) { redisLibuvAddRead(adapter); }
+}
+
+static void add_write_once(void *adapter) {
+    if (!(((redisLibuvEvents *)adapter)->events & UV_WRITABLE)) { redisLibuvAddWrite(adapter); }
+}
+
 static void connect_all(driver *self, const char *host, int port) {
     self->connections = calloc((size_t)self->wanted, sizeof *self->connections);
     if (self->connections == NULL) { die(NO_SERVER, "no memory"); }
@@ -207,6 +218,8 @@ static void connect_all(driver *self, const char *host, int port) {
         if (connection->err != 0) { die(NO_SERVER, "no connection: %s", connection->errstr); }
         connection->data = self;
         if (redisLibuvAttach(connection, &self->loop) != REDIS_OK) { die(NO_SERVER, "libuv refuses a socket"); }
+        connection->ev.addRead = add_read_once;
+        connection->ev.addWrite = add_write_once;
         redisAsyncSetConnectCallback(connection, on_connect);
         redisAsyncSetDisconnectCallback(connection, on_disconnect);
         self->connections[i] = connection;

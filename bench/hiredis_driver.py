@@ -89,8 +89,11 @@ def _flags(which: str) -> list[str]:
 def _complaint(stderr: str) -> str:
     """The compiler's or linker's first line that says what is missing, without the place in our source."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line or "cannot find" in line] or lines
-    return telling[0].removeprefix(f"{SOURCE}:").lstrip("0123456789: ") if telling else ""
+    # collect2 only says that the linker has said something.
+    telling = [line for line in lines if not line.startswith("collect2:")] or lines
+    words = "error", "cannot find", "undefined reference"
+    worst = [line for line in telling if any(word in line for word in words)] or telling
+    return worst[0].removeprefix(f"{SOURCE}:").lstrip("0123456789: ") if worst else ""
 
 
 class HiredisDriver:

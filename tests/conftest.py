@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import importlib
 import os
 import select
 import shutil
@@ -55,7 +56,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Ten thousand tests are no garbage: the collector need not look at them again with each of the searches."""
+    """Ten thousand tests are no garbage: the collector need not look at them again with each of the searches.
+
+    Hypothesis asks the collector who refers to the generators that other packages (such as trio) register with it, so
+    it must have been imported by then.
+    """
+    importlib.import_module("hypothesis")
     gc.collect()
     gc.freeze()
 
