@@ -135,32 +135,24 @@ class OurClient:
         if pack_each and timeout_ns:
             raise ValueError("deadlines are for commands that are packed once")
         stream = _Stream(pack_each, in_flight, timeout_ns, self._rt.now_ns)
-        handed_before = self._handed()
         self._cluster.schedule(stream.start, None)
+        # Beside busy threads the I/O thread may come to it only when the time would be over.
+        if not self._rt.poll_until(lambda: stream.started, 1_000_000, "first commands", 10 * NS_PER_S):
+            raise WrongReply("the I/O thread does not start")
         time.sleep(0.02)
         began, before = time.perf_counter(), stream.count
         time.sleep(seconds)
         rate = (stream.count - before) / (time.perf_counter() - began)
         stream.stopping = True
         over = self._rt.poll_until(
-            lambda: stream.in_flight == 0 and self._handed() - handed_before == stream.count,
-            1_000_000, "last replies", 10 * NS_PER_S,
-        )  # fmt: skip
+            lambda: stream.in_flight == 0 and stream.handed() == stream.count, 1_000_000, "last replies", 10 * NS_PER_S
+        )
         if not over or stream.wrong or stream.late:
             raise WrongReply(
                 f"{stream.in_flight} replies missing, {stream.wrong} wrong, {stream.late} late, {stream.count} seen, "
-                f"{self._handed() - handed_before} in the connections' statistics"
+                f"{stream.handed()} in the connections' statistics"
             )
         return rate
-
-    def _handed(self) -> int:
-        """Replies that the connections have handed over, by their own statistics."""
-        return sum(
-            conn.statistics()["replies"]
-            for io in self._cluster.io_runtimes
-            for pool in io.manager.pools.values()
-            for conn in pool.conns
-        )
 
 
 class _Stream:
@@ -171,21 +163,33 @@ class _Stream:
         self._depth = depth
         self.wrong = self.late = 0
         self.in_flight = 0
-        self.stopping = False
+        self.started = self.stopping = False
         self._pack_each = pack_each
         self._timeout_ns, self._now_ns = timeout_ns, now_ns
         # When each connection's outstanding commands are due, in the order of sending. Bound: depth.
         self._due: list[deque[int]] = []
+        self._conns: list[MRConn] = []
+        self._handed_before = 0
 
     def start(self, io: IORuntimeCtx, _data: Any) -> None:
-        for pool in io.manager.pools.values():
-            for conn in pool.conns:
-                again = self._in_time(conn) if self._timeout_ns else self._again(conn)
-                for _ in range(self._depth):
-                    self.in_flight += conn.send_command(COMMAND, again)
+        self._conns = [conn for pool in io.manager.pools.values() for conn in pool.conns]
+        # Here, not on the caller's thread: a connection counts a batch after the last callback of it has run.
+        self._handed_before = self._handed()
+        for conn in self._conns:
+            again = self._in_time(conn) if self._timeout_ns else self._again(conn)
+            for _ in range(self._depth):
+                self.in_flight += conn.send_command(COMMAND, again)
         if self._timeout_ns:
             self._watch(io)
         io.request_completed()
+        self.started = True
+
+    def handed(self) -> int:
+        """Replies that the connections have handed over since the start, by their own statistics. Thread: any."""
+        return self._handed() - self._handed_before
+
+    def _handed(self) -> int:
+        return sum(conn.statistics()["replies"] for conn in self._conns)
 
     def _again(self, conn: MRConn) -> Callable[[Any, str | None], None]:
         send = conn.send_command

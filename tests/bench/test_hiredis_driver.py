@@ -25,6 +25,7 @@ from bench import async_clients, commands, fanout, hiredis_driver  # noqa: E402
 from bench.clients import NotHere, OurClient, WrongReply  # noqa: E402
 from bench.hiredis_driver import DriverFailed, HiredisDriver  # noqa: E402
 from bench.measure import SMOKE, Report  # noqa: E402
+from coordemu.coord.io_runtime_ctx import IORuntimeCtx  # noqa: E402
 from coordemu.runtime.base import Address  # noqa: E402
 from coordemu.runtime.threads import ThreadsRuntime  # noqa: E402
 
@@ -377,5 +378,21 @@ def test_deadlines_are_kept_and_told(server: Address) -> None:
             client.streaming(SECONDS, pack_each=True, timeout_ns=1)
         with pytest.raises(WrongReply, match=r"^0 replies missing, 0 wrong, [1-9]\d* late, "):
             client.streaming(SECONDS, timeout_ns=1)
+    finally:
+        client.close()
+
+
+def test_the_clock_waits_for_an_io_thread_that_starts_late(server: Address) -> None:
+    """Otherwise a round would count nothing, and the next one its replies."""
+    client = OurClient(server, 1, CONNS)
+
+    def late(io: IORuntimeCtx, _data: Any) -> None:
+        time.sleep(0.3)
+        io.request_completed()
+
+    try:
+        client._cluster.schedule(late, None)
+        for _ in range(2):
+            assert client.streaming(SECONDS) > 0
     finally:
         client.close()
