@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordemu.coord.conn import MRConn
-from coordemu.coord.conn_context import ConnContext
+from coordemu.coord.conn_context import SPARE_INBOXES, ConnContext
 from coordemu.coord.conn_handshake import pack_command
 from coordemu.coord.conn_options import ConnOptions
 from coordemu.coord.conn_state import ConnEvent, ConnState, IllegalTransition
@@ -393,6 +393,90 @@ def test_a_greeting_is_trouble(one_loop: Any, fast: ConnOptions, greeting: bytes
     assert len(one_loop.logs) == 1
     shard.greeting = b""
     one_loop.turn_until(lambda: conn.state is ConnState.CONNECTED)
+
+
+# ---- the inbox of an idle connection
+
+
+def test_an_idle_connection_has_no_inbox(bench: Bench) -> None:
+    assert bench.conn._inbox is None
+    bench.send(1, 2)
+    inbox = bench.conn._inbox
+    assert inbox is not None
+    bench.receive(b"+a\r\n+b")
+    assert bench.conn._inbox is inbox
+    bench.receive(b"b\r\n")
+    assert (bench.conn._inbox, bench.conn._replies) == (None, None)
+    assert list(bench.context.spare_inboxes) == [inbox]
+    bench.send(3)
+    assert bench.conn._inbox is inbox
+    bench.receive(b"+c\r\n")
+    assert [told[1] for told in bench.told] == [b"a", b"bb", b"c"]
+
+
+@pytest.mark.parametrize("rest", [b"*2\r\n", b"*2\r\n+x\r\n", b"+x", b"$5\r\n", b"*1\r\n*1\r\n"])
+def test_what_is_left_behind_the_last_reply_reaches_no_other_connection(bench: Bench, rest: bytes) -> None:
+    """Also where the reader has taken all bytes of a reply's beginning, and holds none."""
+    other = MRConn(bench.context, HERE, 0, 6)
+    first, second = list(bench.loop.transports)
+    second.open()
+    bench.send(1)
+    bench.receive(b"+a\r\n" + rest)
+    assert not bench.context.spare_inboxes
+    other.send_command(b"2", bench.callback(2))
+    second.handler.on_data(b"+b\r\n")
+    assert bench.told == [(1, b"a", None), (2, b"b", None)]
+    first.lose()
+    assert len(bench.context.spare_inboxes) == 1
+
+
+def test_a_callback_that_sends_keeps_the_inbox(bench: Bench) -> None:
+    bench.conn.send_command(b"1", lambda _reply, _error: bench.conn.send_command(b"2", bench.callback(2)))
+    bench.receive(b"+a\r\n+b\r\n")
+    assert bench.told == [(2, b"b", None)]
+    assert bench.conn._inbox is None
+    assert len(bench.context.spare_inboxes) == 1
+
+
+def test_a_nested_turn_that_takes_the_last_reply_gives_the_inbox_back_once(bench: Bench) -> None:
+    bench.conn.send_command(b"1", lambda _reply, _error: bench.receive(b"+b\r\n"))
+    bench.send(2)
+    bench.receive(b"+a\r\n")
+    assert bench.told == [(2, b"b", None)]
+    assert len(bench.context.spare_inboxes) == 1
+    bench.send(3)
+    bench.receive(b"+c\r\n")
+    assert bench.told[1:] == [(3, b"c", None)]
+
+
+@pytest.mark.parametrize("mode", ["graceful", "fail", "drop"])
+def test_a_callback_that_stops_its_connection_leaves_no_inbox(bench: Bench, mode: str) -> None:
+    bench.conn.send_command(b"1", lambda _reply, _error: bench.conn.stop(mode))
+    bench.receive(b"+a\r\n")
+    assert bench.conn.closed
+    assert (bench.conn._inbox, bench.conn._replies) == (None, None)
+
+
+def test_after_a_reconnect_replies_are_read_anew(bench: Bench) -> None:
+    bench.send(1, 2)
+    bench.receive(b"+a\r\n*2\r\n")
+    bench.transport.lose()
+    bench.fire()
+    bench.transport.open()
+    bench.send(3)
+    bench.receive(b"+c\r\n")
+    assert [told[:2] for told in bench.told] == [(1, b"a"), (2, None), (3, b"c")]
+
+
+def test_spare_inboxes_are_bounded(bench: Bench) -> None:
+    conns = [MRConn(bench.context, HERE, 1, index) for index in range(SPARE_INBOXES + 5)]
+    for transport in list(bench.loop.transports)[1:]:
+        transport.open()
+    for conn in conns:
+        conn.send_command(b"1", bench.callback(1))
+    for conn in conns:
+        conn.on_data(b"+a\r\n")
+    assert len(bench.context.spare_inboxes) == SPARE_INBOXES
 
 
 # ---- stopping

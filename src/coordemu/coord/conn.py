@@ -2,8 +2,8 @@
 
 Role: the bottom of the call chain. A fan-out picks one connection per shard and sends a packed command; the callback
 goes to the end of the FIFO; replies come in the order of the commands, so each one belongs to the callback at the
-head. What hiredis' asynchronous context does for upstream is here: parsing (hiredis' own reader, made on first use),
-the FIFO, the second FIFO for subscriptions, and the three ways to end:
+head. What hiredis' asynchronous context does for upstream is here: parsing (hiredis' own reader), the FIFO, the second
+FIFO for subscriptions, and the three ways to end:
 
 * *graceful*: no more commands, the outstanding replies are awaited, then it closes (hiredis' disconnect);
 * *fail*: every waiting callback runs at once with an error, then it closes (hiredis' free);
@@ -15,6 +15,9 @@ speak RESP is treated so too; either is logged once a minute and endpoint. The s
 
 *Who owes what.* As a `Waitable` a connection names its shard while it can still get a reply, and nobody once it
 can't, so that the wait-for graph of a dropped reply ends in words.
+
+*Idle.* Most connections of a large pool are idle, and such a one has neither FIFO nor reader. The first send takes an
+inbox, which is both, from the context; behind the last reply, if nothing is left in the reader, it goes back.
 
 *RESP3.* A push message is no reply. Confirmations of `send_subscription` go to the second FIFO; every other push is
 counted and ignored, since the coordinator subscribes to nothing.
@@ -39,7 +42,7 @@ from coordemu.coord.conn_options import ConnOptions
 from coordemu.coord.conn_state import ConnAction, ConnEvent, ConnState, next_state
 from coordemu.coord.conn_watch import ConnWatch
 from coordemu.coord.endpoint import MREndpoint
-from coordemu.coord.reply_fifo import ReplyCallback, ReplyFifo
+from coordemu.coord.reply_fifo import NO_MORE, ReplyCallback, ReplyFifo, ReplyInbox
 from coordemu.coord.shrink_plan import STOP_MODES
 from coordemu.runtime.base import NS_PER_MS, Holder, Timer, Transport, TransportClosed
 
@@ -47,15 +50,14 @@ __all__ = ["ConnOptions", "MRConn", "ReplyCallback"]
 
 CONNECTED = ConnState.CONNECTED
 FREEING = ConnState.FREEING
-_NO_MORE = object()
 
 
 class MRConn(ReplyFifo):
     """One connection."""
 
     __slots__ = (
-        "_attached", "_disconnecting", "_handshakes", "_reader", "_reconnects", "_timer", "_transport", "_uncounted",
-        "closed", "context", "endpoint", "index", "node", "state", "watch",
+        "_disconnecting", "_handshakes", "_reconnects", "_timer", "_transport", "closed", "context",
+        "endpoint", "index", "node", "state", "uncounted", "watch",
     )  # fmt: skip
 
     def __init__(self, context: ConnContext, endpoint: MREndpoint, node: int, index: int) -> None:
@@ -69,10 +71,9 @@ class MRConn(ReplyFifo):
         self.watch: ConnWatch | None = None
         self.closed = False
         self._transport: Transport | None = None
-        self._reader: hiredis.Reader | None = None
         self._timer: Timer | None = None
-        self._uncounted = 0
-        self._attached = True
+        # Sends that the pending table was not told of, less replies taken: for `ConnContext.flush_counts`.
+        self.uncounted = 0
         self._disconnecting = False
         self._reconnects = self._handshakes = 0
         context.pending.attach(node, index)
@@ -96,12 +97,14 @@ class MRConn(ReplyFifo):
             return False
         replies = self._replies
         if replies is None:
-            replies = self._replies = deque()
+            spares = self.context.spare_inboxes
+            inbox = self._inbox = spares.pop() if spares else ReplyInbox()
+            replies = self._replies = inbox.replies
         replies.append(callback)
-        uncounted = self._uncounted
+        uncounted = self.uncounted
         if not uncounted:
             self.context.dirty.append(self)
-        self._uncounted = uncounted + 1
+        self.uncounted = uncounted + 1
         return True
 
     def send_subscription(self, packed: bytes, callback: ReplyCallback) -> bool:
@@ -129,11 +132,6 @@ class MRConn(ReplyFifo):
         replies, subscriptions = self._replies, self._subscriptions
         return (len(replies) if replies else 0) + (len(subscriptions) if subscriptions else 0)
 
-    def take_uncounted(self) -> int:
-        """Sends that the pending table was not told of; the caller tells it. For `ConnContext.flush_counts`."""
-        sent, self._uncounted = self._uncounted, 0
-        return sent
-
     # ---- what the transport tells
 
     def on_connect(self) -> None:
@@ -146,15 +144,12 @@ class MRConn(ReplyFifo):
 
         Upstream: redisProcessCallbacks.
         """
-        reader = self._reader
-        if reader is None:
-            reader = self._reader = hiredis.Reader(notEnoughData=_NO_MORE)
-        replies = self._replies
-        if replies is None:
-            replies = self._replies = deque()
-        reader.feed(data)
-        gets, take_callback = reader.gets, replies.popleft
-        popped = confirmed = 0
+        inbox = self._inbox
+        if inbox is None:
+            inbox = self._open_inbox()
+        inbox.feed(data)
+        replies, gets, take_callback = inbox.replies, inbox.gets, inbox.take_callback
+        popped, confirmed, awaited = 0, 0, len(replies)
         trouble: str | None = None
         while True:
             try:
@@ -162,7 +157,7 @@ class MRConn(ReplyFifo):
             except hiredis.ProtocolError as err:
                 trouble = f"the peer does not speak RESP: {err}"
                 break
-            if reply is _NO_MORE:
+            if reply is NO_MORE:
                 break
             kind = type(reply)
             if kind is PushNotification:
@@ -179,6 +174,17 @@ class MRConn(ReplyFifo):
                 callback(reply, str(reply))
             else:
                 callback(reply, None)
+            if popped == awaited:
+                awaited += len(replies)
+                if popped != awaited:
+                    continue  # a callback has sent something
+                # Asked behind a whole reply only: a reader may have taken the beginning of one and hold no bytes.
+                if self._inbox is not inbox:
+                    break  # a callback has closed the connection, or run a turn that got here before
+                if not inbox.has_data():
+                    self._inbox = self._replies = None
+                    self.context.spare_inboxes.append(inbox)
+                    break
         drained = self._settle(popped, confirmed) if popped or confirmed else False
         if trouble is not None:
             drained = self._detach(trouble) or drained
@@ -191,13 +197,19 @@ class MRConn(ReplyFifo):
 
     # ---- replies
 
+    def _open_inbox(self) -> ReplyInbox:
+        spares = self.context.spare_inboxes
+        inbox = self._inbox = spares.pop() if spares else ReplyInbox()
+        self._replies = inbox.replies
+        return inbox
+
     def _settle(self, popped: int, confirmed: int) -> bool:
         """Count a batch. True when it completed an armed drain."""
         context = self.context
         self._handed += popped + confirmed
         drained = False
-        if self._attached:
-            delta, self._uncounted = self._uncounted - popped, 0
+        if self.state is not FREEING:
+            delta, self.uncounted = self.uncounted - popped, 0
             if delta or confirmed:
                 drained = context.pending.count(self.node, self.index, delta, -confirmed)
         if context.dirty:
@@ -241,10 +253,8 @@ class MRConn(ReplyFifo):
         if self._transport is None or not self._transport.connected:
             return  # its on_close is on the way
         self._transport.write(packed)
-        if self._replies is None:
-            self._replies = deque()
-        self._replies.append(self._on_handshake)
-        self._uncounted += 1
+        (self._inbox or self._open_inbox()).replies.append(self._on_handshake)
+        self.uncounted += 1
 
     def _on_handshake(self, _reply: Any, error: str | None) -> None:
         self._handshakes += 1
@@ -261,7 +271,7 @@ class MRConn(ReplyFifo):
 
     def _detach(self, reason: str) -> bool:
         """The transport is of no more use. True when an armed drain is completed by the replies that failed here."""
-        transport, self._transport, self._reader = self._transport, None, None
+        transport, self._transport, self._inbox = self._transport, None, None
         if transport is not None:
             transport.abort()
         if self.closed:
@@ -276,13 +286,13 @@ class MRConn(ReplyFifo):
         self.context.log_rarely(self.endpoint, "lost", f"{what}; trying again")
         self._wait(self.context.options.reconnect_delay_ms)
         if shaking_hands and self._replies:
-            self._uncounted -= len(self._replies)
+            self.uncounted -= len(self._replies)
             self._replies.clear()
         confirmations = len(self._subscriptions or ())
         failed = self.fail_waiting(what)
         drained = False
-        if self._attached:
-            delta, self._uncounted = self._uncounted - failed, 0
+        if self.state is not FREEING:
+            delta, self.uncounted = self.uncounted - failed, 0
             if delta or confirmations:
                 drained = self.context.pending.count(self.node, self.index, delta, -confirmations)
             self.context.pending.set_connected(self.node, self.index, connected=False)
@@ -302,9 +312,8 @@ class MRConn(ReplyFifo):
             raise ValueError(f"stop {mode!r} is none of {', '.join(STOP_MODES)}")
         shaking_hands = self.state is ConnState.AUTHENTICATING
         self.state, _ = next_state(self.state, ConnEvent.STOP)
-        if self._attached:
-            self.context.pending.detach(self.node, self.index)
-            self._attached, self._uncounted = False, 0
+        self.context.pending.detach(self.node, self.index)
+        self.uncounted = 0
         if shaking_hands and self._replies:
             self._replies.clear()
         self.context.closing[self] = None
@@ -336,7 +345,7 @@ class MRConn(ReplyFifo):
     def _end(self, abort: bool, reason: str = "connection stopped") -> None:
         self.closed = True
         self._cancel_timer()
-        transport, self._transport, self._reader = self._transport, None, None
+        transport, self._transport, self._inbox = self._transport, None, None
         self.fail_waiting(reason)
         if transport is not None:
             if abort:

@@ -8,16 +8,21 @@ gate, read `PendingTable`. The table is told in batches: a send only marks its c
 are counted when the callback of the loop that sent on them ends (`flush_counts`); replies are counted once per batch
 read. So the table is exact whenever the I/O thread is not inside one of its callbacks.
 
+*Inboxes.* A connection has an inbox (`ReplyInbox`) only while it awaits a reply or holds a part of one; those that
+nobody needs at the moment wait here.
+
 Thread: I/O. Upstream: none of its own; hiredis' `replies` and `sub.replies` stand for the counts. Left out: nothing.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coordemu.coord.conn_options import ConnOptions
 from coordemu.coord.endpoint import MREndpoint
+from coordemu.coord.reply_fifo import ReplyInbox
 from coordemu.native import PendingTable
 from coordemu.runtime.base import NS_PER_S, Loop, Runtime
 
@@ -25,12 +30,15 @@ if TYPE_CHECKING:
     from coordemu.coord.conn import MRConn
 
 LOG_INTERVAL_NS = 60 * NS_PER_S
+SPARE_INBOXES = 64
 
 
 class ConnContext:
     """Loop, options, log and counts of one I/O runtime's connections."""
 
-    __slots__ = ("_log", "_logged_ns", "closing", "dirty", "loop", "options", "pending", "rt")
+    __slots__ = (
+        "_log", "_logged_ns", "closing", "dirty", "loop", "options", "pending", "rt", "spare_inboxes",
+    )  # fmt: skip
 
     def __init__(
         self, rt: Runtime, loop: Loop, options: ConnOptions, pending: PendingTable, log: Callable[[str, str], None]
@@ -44,6 +52,8 @@ class ConnContext:
         self.dirty: list[MRConn] = []
         # Stopped, but not closed yet, in the order of stopping: they still await replies. Nothing else refers to them.
         self.closing: dict[MRConn, None] = {}
+        # Empty ones. Each may keep a buffer of 16 KiB.
+        self.spare_inboxes: deque[ReplyInbox] = deque(maxlen=SPARE_INBOXES)
         self._log = log
         # Bound: endpoints in use x 2 kinds of trouble.
         self._logged_ns: dict[tuple[MREndpoint, str], int] = {}
@@ -52,8 +62,8 @@ class ConnContext:
         """Tell the table what was sent. Thread: I/O, at the end of each callback that may have sent."""
         count = self.pending.count
         for conn in self.dirty:
-            sent = conn.take_uncounted()
-            if sent:
+            if sent := conn.uncounted:
+                conn.uncounted = 0
                 count(conn.node, conn.index, sent)
         self.dirty.clear()
 
