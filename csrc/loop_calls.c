@@ -26,7 +26,11 @@ int loop_watch(int epoll, int fd, uint32_t mask, int known) {
     return epoll_ctl(epoll, change, fd, &event) < 0 ? -errno : 0;
 }
 
-int loop_close(int fd) { return close(fd) < 0 ? -errno : 0; }
+int loop_close(int fd, int reset) {
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    if (reset) { setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none); }
+    return close(fd) < 0 ? -errno : 0;
+}
 
 int loop_look(int epoll, int max, int32_t *fds, uint32_t *masks) {
     struct epoll_event events[LOOP_MAX_EVENTS];

@@ -15,7 +15,7 @@
 int loop_recv(int fd, char *into, int max);        /* 0: the peer sends no more */
 int loop_send(int fd, const char *from, int size); /* no SIGPIPE */
 int loop_watch(int epoll, int fd, uint32_t mask, int known); /* known: reported already; mask 0: no more */
-int loop_close(int fd);
+int loop_close(int fd, int reset); /* reset: what is queued is lost, and a TCP peer hears of it */
 int loop_look(int epoll, int max, int32_t *fds, uint32_t *masks); /* reports there are now, LOOP_MAX_EVENTS at most */
 int loop_sleep(int epoll, int64_t timeout_ns); /* blocks until there is one: 1, or 0 at the time-out; below 0: none */
 

@@ -76,7 +76,7 @@ DECLARATIONS = """
     int loop_recv(int fd, char *into, int max);
     int loop_send(int fd, const char *from, int size);
     int loop_watch(int epoll, int fd, uint32_t mask, int known);
-    int loop_close(int fd);
+    int loop_close(int fd, int reset);
 
     int native_wait(pending_table *table, drain_wait *wait);
     bool native_nothing(const pending_table *table, uint32_t num);

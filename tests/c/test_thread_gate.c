@@ -202,11 +202,11 @@ static void test_loop_calls(void) {
     do { sent = loop_send(ends[0], chunk, sizeof chunk); } while (sent > 0);
     CHECK(sent == -EAGAIN);
     CHECK(loop_watch(epoll, ends[1], 0, 1) == 0 && loop_watch(epoll, ends[1], 0, 1) == -ENOENT);
-    CHECK(loop_close(ends[1]) == 0);
+    CHECK(loop_close(ends[1], 0) == 0);
     CHECK(loop_send(ends[0], chunk, 1) == -EPIPE); /* and no signal */
     int got = loop_recv(ends[0], chunk, 1); /* the peer threw away what it had not read */
     CHECK(got == 0 || got == -ECONNRESET);
-    CHECK(loop_close(ends[0]) == 0 && loop_close(ends[0]) == -EBADF && close(epoll) == 0);
+    CHECK(loop_close(ends[0], 1) == 0 && loop_close(ends[0], 0) == -EBADF && loop_close(ends[0], 1) == -EBADF && close(epoll) == 0);
     CHECK(loop_look(epoll, 1, fds, masks) == -EBADF && loop_recv(ends[0], chunk, 1) == -EBADF);
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coordemu.runtime import quick_socket
 from coordemu.runtime.base import NS_PER_MS, Address
 from coordemu.runtime.transport_state import NoHandler
 
@@ -98,3 +99,15 @@ def peer():
 def failing():
     """`failing(sock, method, *errors)`: a socket whose method fails as scripted."""
     return Failing
+
+
+@pytest.fixture
+def failing_calls(monkeypatch):
+    """`failing_calls(transport, "send" or "recv", *errors)`: a connecting transport whose calls fail as scripted."""
+
+    def script(transport, call, *errors):
+        real, fd, left = getattr(quick_socket, f"_{call}"), transport.fileno(), list(errors)
+        scripted = lambda number, *args: -left.pop(0) if left and number == fd else real(number, *args)  # noqa: E731
+        monkeypatch.setattr(quick_socket, f"_{call}", scripted)
+
+    return script

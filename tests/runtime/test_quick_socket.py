@@ -6,15 +6,18 @@ import socket
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from coordemu._native import lib
 from coordemu.runtime import quick_socket
-from coordemu.runtime.base import NS_PER_MS, NS_PER_S
+from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address
 from coordemu.runtime.poller import READABLE, WRITABLE
-from coordemu.runtime.quick_socket import SPIN_NS, QuickPoller, QuickSocket
+from coordemu.runtime.quick_socket import SPIN_NS, QuickPoller, QuickTransport
+from coordemu.runtime.stream import StreamTable
 from coordemu.runtime.thread_gate import gate_wait, make_gate
+from coordemu.runtime.transport_state import State
 
 
 @pytest.fixture
@@ -24,33 +27,42 @@ def poller():
     poller.close()
 
 
+def made_of(sock, poller):
+    """A transport that stands on this socket."""
+    loop = SimpleNamespace(poller=poller, transports=StreamTable())
+    transport = QuickTransport(loop, sock, Address(path="/nowhere"), State.OPEN)
+    transport._forget_socket()
+    return transport
+
+
 @pytest.fixture
 def pair(poller):
     ours, theirs = socket.socketpair()
-    quick = QuickSocket(ours, poller)
+    quick = made_of(ours, poller)
     yield quick, theirs
-    quick.close()
+    quick.abort()
     theirs.close()
 
 
 def test_bytes_go_both_ways_whatever_they_are(pair):
     quick, theirs = pair
     everything = bytes(range(256)) * 3
-    assert quick.send(memoryview(everything)) == len(everything)
+    assert quick._send_some(memoryview(everything)) == len(everything)
     assert theirs.recv(10_000) == everything
     theirs.sendall(everything)
-    assert quick.recv(300) == everything[:300]
-    assert quick.recv(10_000_000) == everything[300:]
+    assert quick._recv(300) == everything[:300]
+    assert quick._recv(10_000_000) == everything[300:]
 
 
-def test_it_takes_the_place_of_the_socket_that_it_is_made_of(poller):
+def test_it_keeps_the_number_of_its_socket_and_closes_it(poller):
     ours, theirs = socket.socketpair()
     number = ours.fileno()
-    quick = QuickSocket(ours, poller)
-    assert (quick.fileno(), ours.fileno()) == (number, -1)
-    assert not quick.getblocking()
+    quick = made_of(ours, poller)
+    assert (quick.fileno(), ours.fileno(), quick._sock) == (number, -1, None)
     assert not hasattr(quick, "__dict__")  # a thousand idle connections have one each
-    quick.close()
+    quick.abort()
+    assert quick.fileno() == -1
+    assert theirs.recv(1) == b""
     theirs.close()
 
 
@@ -59,7 +71,7 @@ def fill(quick):
     chunk = memoryview(bytes(65_536))
     while chunk:
         try:
-            quick.send(chunk)
+            quick._send_some(chunk)
         except BlockingIOError:
             chunk = chunk[: len(chunk) // 2]
 
@@ -67,15 +79,15 @@ def fill(quick):
 def test_errors_are_those_of_a_socket(pair, poller):
     quick, theirs = pair
     with pytest.raises(BlockingIOError):
-        quick.recv(10)
+        quick._recv(10)
     fill(quick)
     with pytest.raises(BlockingIOError):
-        quick.send(memoryview(b"x"))
+        quick._send_some(memoryview(b"x"))
     theirs.close()
     with pytest.raises(ConnectionError):
-        quick.send(memoryview(b"x"))
-    quick.close()
-    for call in (lambda: quick.recv(1), lambda: quick.send(memoryview(b"x"))):
+        quick._send_some(memoryview(b"x"))
+    quick.abort()
+    for call in (lambda: quick._recv(1), lambda: quick._send_some(memoryview(b"x"))):
         with pytest.raises(OSError, match="descriptor"):
             call()
 
@@ -83,7 +95,7 @@ def test_errors_are_those_of_a_socket(pair, poller):
 def test_the_end_of_the_stream_is_no_bytes(pair):
     quick, theirs = pair
     theirs.close()
-    assert quick.recv(10) == b""
+    assert quick._recv(10) == b""
 
 
 def test_a_poll_reports_what_is_watched(pair, poller):
@@ -117,12 +129,11 @@ def test_a_watch_is_changed_and_ended_and_its_errors_are_those_of_epoll(pair, po
 def test_a_second_close_leaves_the_number_to_its_new_owner(pair):
     quick, theirs = pair
     number = quick.fileno()
-    quick.close()
-    assert quick.fileno() == -1
+    quick.abort()
     assert theirs.recv(1) == b""
     other, another = socket.socketpair()
     assert number in (other.fileno(), another.fileno())
-    quick.close()
+    quick.abort()
     other.sendall(b"x")
     assert another.recv(1) == b"x"
     other.close()
@@ -147,12 +158,12 @@ def test_nobody_else_runs_while_sockets_are_watched_and_closed(poller):
             time.sleep(0)
         for _ in range(10):
             pairs = [socket.socketpair() for _ in range(100)]
-            quick = [QuickSocket(ours, poller) for ours, _ in pairs]
+            quick = [made_of(ours, poller) for ours, _ in pairs]
             turns_before = turns[0]
             for one in quick:
                 poller.watch(one.fileno(), source, READABLE)
                 poller.watch(one.fileno(), source, 0)
-                one.close()
+                one.abort()
             assert turns[0] == turns_before
             for _, theirs in pairs:
                 theirs.close()
@@ -194,7 +205,7 @@ def test_only_a_poll_after_a_send_asks_to_spin_and_never_for_longer_than_it_woul
 
     monkeypatch.setattr(quick_socket, "_poll", poll)
     for wait_ns in (None, 0, SPIN_NS // 2, SPIN_NS * 2):
-        quick.send(memoryview(b"x"))
+        quick._send_some(memoryview(b"x"))
         poller.poll(wait_ns)
         poller.poll(wait_ns)
     assert asked == [
@@ -256,8 +267,8 @@ def test_looking_and_moving_bytes_keep_the_interpreter_lock(pair, poller, busy, 
         for _ in range(50):
             before = turns[0]
             quick_socket._poll(poller._fd, 1, 0, spin_ns, poller._fds, poller._masks)
-            quick.recv(1)
-            quick.send(memoryview(b"x"))
+            quick._recv(1)
+            quick._send_some(memoryview(b"x"))
             kept += turns[0] == before
     finally:
         over.append(True)

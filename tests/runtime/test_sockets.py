@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 import pytest
@@ -13,7 +14,8 @@ from coordemu.runtime.base import NS_PER_MS, Address
 
 def test_small_writes_are_not_held_back_on_either_side(pair):
     for peer in pair():
-        assert peer.transport._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        with socket.socket(fileno=os.dup(peer.transport.fileno())) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_turn_reads_64_kib_per_transport_at_most_and_serves_all(loop, pair, until):

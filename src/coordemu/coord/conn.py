@@ -206,7 +206,7 @@ class MRConn(ReplyFifo):
     def _settle(self, popped: int, confirmed: int) -> bool:
         """Count a batch. True when it completed an armed drain."""
         context = self.context
-        self._handed += popped + confirmed
+        context.handed += popped + confirmed
         drained = False
         if self.state is not FREEING:
             delta, self.uncounted = self.uncounted - popped, 0
@@ -258,6 +258,7 @@ class MRConn(ReplyFifo):
 
     def _on_handshake(self, _reply: Any, error: str | None) -> None:
         self._handshakes += 1
+        self.context.handed -= 1  # its batch counts it among the replies
         if error is None:
             self._step(ConnEvent.ACCEPTED)
         else:
@@ -378,11 +379,13 @@ class MRConn(ReplyFifo):
         return [f"shard {self.endpoint}"]
 
     def statistics(self) -> dict[str, int]:
-        """outstanding, replies handed over (handshakes apart), failed, lost, reconnects, pushes ignored. Thread:
-        any."""
+        """outstanding, handshakes, failed, lost, reconnects, pushes ignored. Thread: any.
+
+        Replies handed over are counted for all connections together (`ConnContext.handed`): a number of its own would
+        be a tenth of an idle connection.
+        """
         return {
             "outstanding": self.outstanding,
-            "replies": self._handed - self._handshakes,
             "handshakes": self._handshakes,
             "failed": self.failed,
             "lost": self.lost,

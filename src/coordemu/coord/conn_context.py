@@ -37,7 +37,7 @@ class ConnContext:
     """Loop, options, log and counts of one I/O runtime's connections."""
 
     __slots__ = (
-        "_log", "_logged_ns", "closing", "dirty", "loop", "options", "pending", "rt", "spare_inboxes",
+        "_log", "_logged_ns", "closing", "dirty", "handed", "loop", "options", "pending", "rt", "spare_inboxes",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +54,8 @@ class ConnContext:
         self.closing: dict[MRConn, None] = {}
         # Empty ones. Each may keep a buffer of 16 KiB.
         self.spare_inboxes: deque[ReplyInbox] = deque(maxlen=SPARE_INBOXES)
+        # Replies and confirmations that callbacks were given, of all connections.
+        self.handed = 0
         self._log = log
         # Bound: endpoints in use x 2 kinds of trouble.
         self._logged_ns: dict[tuple[MREndpoint, str], int] = {}
@@ -89,4 +91,5 @@ class ConnContext:
             del self._logged_ns[key]
 
     def __repr__(self) -> str:
-        return f"<ConnContext {self.pending.name!r} dirty={len(self.dirty)} closing={len(self.closing)}>"
+        counts = f"handed={self.handed} dirty={len(self.dirty)} closing={len(self.closing)}"
+        return f"<ConnContext {self.pending.name!r} {counts}>"

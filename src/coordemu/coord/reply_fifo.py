@@ -49,7 +49,7 @@ class ReplyInbox:
 class ReplyFifo:
     """The two queues and what became of those who waited in them."""
 
-    __slots__ = ("_dropped", "_handed", "_inbox", "_pushes", "_replies", "_subscriptions", "failed")
+    __slots__ = ("_dropped", "_inbox", "_pushes", "_replies", "_subscriptions", "failed")
 
     def __init__(self) -> None:
         """Nobody waits."""
@@ -57,7 +57,7 @@ class ReplyFifo:
         self._replies: deque[ReplyCallback] | None = None
         self._subscriptions: deque[ReplyCallback] | None = None
         self._dropped: tuple[ReplyCallback, ...] = ()
-        self._handed = self._pushes = 0
+        self._pushes = 0
         # Callbacks that ran with an error, because no reply could come any more, ever.
         self.failed = 0
 

@@ -17,10 +17,10 @@ from coordemu.runtime.base import Address, Transport, TransportHandler
 from coordemu.runtime.loop_turn import LoopTurn
 from coordemu.runtime.loop_wakeup import LoopWakeup
 from coordemu.runtime.poller import EDGE, READABLE, Source
-from coordemu.runtime.quick_socket import QuickPoller, QuickSocket
+from coordemu.runtime.quick_socket import QuickPoller, QuickTransport
 from coordemu.runtime.sock_address import make_socket
 from coordemu.runtime.sock_listener import SockListener
-from coordemu.runtime.sock_transport import SockTransport
+from coordemu.runtime.stream import StreamTable
 from coordemu.runtime.transport_state import State
 
 
@@ -28,16 +28,17 @@ class EpollLoop(LoopTurn):
     """One loop. Raises OSError from its making when no descriptor is to be had."""
 
     def __init__(self, name: str) -> None:
-        self._kernel = QuickPoller()
+        self.poller: QuickPoller = QuickPoller()
         self._wakeup = LoopWakeup()
-        super().__init__(name, self._kernel, self._wakeup, monotonic_ns, get_ident)
-        self._kernel.watch(self._wakeup.fd, self._wakeup, READABLE | EDGE)
+        super().__init__(name, self.poller, self._wakeup, monotonic_ns, get_ident)
+        self.transports = StreamTable()
+        self.poller.watch(self._wakeup.fd, self._wakeup, READABLE | EDGE)
 
     def _poll(self, timeout_ns: int | None) -> list[tuple[Source, int]]:
         # From here on a sender writes to the eventfd; what was sent before is seen here.
         at_once = self._wakeup.before_poll() or self._stopping or bool(self._deferred)
         try:
-            return self._kernel.poll(0 if at_once else self._wait_ns(timeout_ns))
+            return self.poller.poll(0 if at_once else self._wait_ns(timeout_ns))
         finally:
             self._wakeup.after_poll()
 
@@ -49,7 +50,7 @@ class EpollLoop(LoopTurn):
         name. Upstream: redisAsyncConnect.
         """
         self.check_usable()
-        transport = SockTransport(self, QuickSocket(make_socket(address), self._kernel), address, State.CONNECTING)
+        transport = QuickTransport(self, make_socket(address), address, State.CONNECTING)
         transport.begin_connect(handler, timeout_ns)
         return transport
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from coordemu.runtime.loop_timer import LoopTimer, TimerHeap
 from coordemu.runtime.loop_wakeup import LoopAsync, SentHandles
 from coordemu.runtime.poller import Source
-from coordemu.runtime.stream import Acceptor, OrderedSet, Stream, StreamPoller
+from coordemu.runtime.stream import Acceptor, OrderedSet, Stream, StreamPoller, StreamSet
 
 Hook = Callable[[], None]
 
@@ -43,7 +43,7 @@ class LoopTurn(ABC):
     ) -> None:
         self.name = name
         self.poller = poller
-        self.transports: OrderedSet[Stream] = OrderedSet()
+        self.transports: StreamSet = OrderedSet[Stream]()
         self.listeners: OrderedSet[Acceptor] = OrderedSet()
         self.bytes_in = 0
         self.bytes_out = 0

@@ -36,30 +36,55 @@ class Source(Protocol):
         ...
 
 
+class Nobody:
+    """Whose a descriptor is that is not watched."""
+
+    def on_events(self, _mask: int, /) -> int:
+        """Nothing. Thread: the loop's."""
+        return 0
+
+
+NOBODY = Nobody()
+
+
 class Poller:
     """One epoll descriptor and its sources."""
 
-    __slots__ = ("_epoll", "_fd", "_sources")
+    __slots__ = ("_epoll", "_fd", "_sources", "_watched")
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._fd = self._epoll.fileno()
-        self._sources: dict[int, Source] = {}
+        # By descriptor: these are dense, and a list has 8 bytes for each, a dict 30 to 60.
+        self._sources: list[Source] = []
+        self._watched = 0
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return self._watched
 
     def watch(self, fd: int, source: Source, mask: int) -> None:
         """Report `mask` of `fd` to `source` from now on; 0 (not even errors) ends the watch."""
-        if fd not in self._sources:
-            if mask:
-                self._epoll.register(fd, mask)
-                self._sources[fd] = source
-        elif mask:
+        sources = self._sources
+        known = 0 <= fd < len(sources) and sources[fd] is not NOBODY
+        if not mask and not known:
+            return
+        self._control(fd, mask, known)
+        if not known:
+            if fd >= len(sources):
+                sources.extend([NOBODY] * (fd + 1 - len(sources)))
+            sources[fd] = source
+            self._watched += 1
+        elif not mask:
+            sources[fd] = NOBODY
+            self._watched -= 1
+
+    def _control(self, fd: int, mask: int, known: bool) -> None:
+        if not mask:
+            self._epoll.unregister(fd)
+        elif known:
             self._epoll.modify(fd, mask)
         else:
-            del self._sources[fd]
-            self._epoll.unregister(fd)
+            self._epoll.register(fd, mask)
 
     def poll(self, wait_ns: int | None) -> list[tuple[Source, int]]:
         """Wait at most wait_ns (None: no limit) for reports. May block, without the interpreter lock."""
@@ -77,7 +102,8 @@ class Poller:
     def close(self) -> None:
         """Close the epoll descriptor. Idempotent."""
         self._sources.clear()
+        self._watched = 0
         self._epoll.close()
 
     def __repr__(self) -> str:
-        return f"<Poller fd {self._fd}, {len(self._sources)} watched>"
+        return f"<Poller fd {self._fd}, {self._watched} watched>"

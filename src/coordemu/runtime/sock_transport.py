@@ -37,39 +37,33 @@ class SockTransport:
     """One stream. Made by `Loop.connect` (CONNECTING) and by a listener (OPEN)."""
 
     __slots__ = (
-        "_buffered",
         "_fd",
         "_handler",
-        "_in_flush_list",
         "_loop",
         "_mask",
         "_out",
         "_paused",
         "_rest",
-        "_retry",
         "_send_error",
         "_sock",
         "_state",
-        "_timer",
+        "_timers",
         "address",
     )  # fmt: skip
 
     def __init__(self, loop: StreamLoop, sock: StreamSocket, address: Address, state: State) -> None:
         self.address = address
         self._loop = loop
-        self._sock = sock
+        self._sock: StreamSocket | None = sock
         self._fd = sock.fileno()
         self._handler: TransportHandler = NO_HANDLER
         self._state = state
         self._mask = 0
         self._paused = False
-        self._out: list[bytes] = []
+        self._out: list[bytes] | None = None  # made by the turn's first write: an idle transport has none
         self._rest: memoryview | None = None  # what a partial send left of earlier writes
-        self._buffered = 0
-        self._in_flush_list = False
         self._send_error: str | None = None
-        self._timer: Timer | None = None  # connect time-out, later the stalled flush
-        self._retry: Timer | None = None
+        self._timers: tuple[Timer, ...] = ()  # connect time-out and retry, later the stalled flush
         loop.transports.add(self)
 
     # -- what the owner sees
@@ -87,7 +81,7 @@ class SockTransport:
     @property
     def buffered(self) -> int:
         """Bytes written and not yet taken by the kernel."""
-        return self._buffered
+        return len(self._rest or b"") + sum(map(len, self._out or ()))
 
     def write(self, data: bytes) -> None:
         """Queue bytes for the end of the turn. Never blocks.
@@ -98,11 +92,11 @@ class SockTransport:
             raise TransportClosed(f"write on a {self._state.value} transport to {self.address}")
         if not data or self._send_error is not None:
             return
-        if not self._in_flush_list:
+        if self._out is None:
             self._loop.flush_later(self)
-            self._in_flush_list = True
-        self._out.append(data)
-        self._buffered += len(data)
+            self._out = [data]
+        else:
+            self._out.append(data)
 
     def close(self) -> None:
         """Send what is queued, then close. No callback follows. Idempotent. Never blocks."""
@@ -115,16 +109,14 @@ class SockTransport:
             self._watch()
             self._send()
             if self._state is State.FLUSHING:
-                self._guard_flush(self._buffered)
+                self._guard_flush(self.buffered)
 
     def abort(self) -> None:
         """Close at once; what is queued is lost, and a TCP peer is reset. No callback follows. Idempotent."""
         was = self._state
         self._step("abort")
         if was is not State.CLOSED:
-            if was is not State.CONNECTING and not self.address.path:
-                reset_on_close(self._sock)
-            self._detach()
+            self._detach(reset=was is not State.CONNECTING and not self.address.path)
 
     def pause_reading(self) -> None:
         """Deliver no data, and no close by the peer, until `resume_reading`. Idempotent."""
@@ -138,6 +130,33 @@ class SockTransport:
             self._watch()
             if self._send_error is not None:
                 self._loop.defer(self._drain_and_end)
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 when it has been given back."""
+        return self._fd
+
+    # -- its socket, for `quick_socket` to do without the object
+
+    def _socket(self) -> StreamSocket:
+        assert self._sock is not None
+        return self._sock
+
+    def _forget_socket(self) -> None:
+        """The connection stands: from now on there are no calls but the three below."""
+
+    def _close_socket(self, reset: bool) -> None:
+        sock = self._socket()
+        if reset:
+            reset_on_close(sock)
+        sock.close()
+
+    def _recv(self, limit: int) -> bytes:
+        assert self._sock is not None
+        return self._sock.recv(limit)
+
+    def _send_some(self, chunk: memoryview) -> int:
+        assert self._sock is not None
+        return self._sock.send(chunk)
 
     # -- its life
 
@@ -159,18 +178,15 @@ class SockTransport:
             self._mask = mask
             self._loop.poller.watch(self._fd, self, mask)
 
-    def _detach(self) -> None:
-        """Give back the descriptor and everything else."""
+    def _detach(self, reset: bool = False) -> None:
+        """Give back the descriptor and everything else. reset: so that the peer hears of it as an error."""
         self._watch()
-        for timer in (self._timer, self._retry):
-            if timer is not None:
-                timer.close()
+        self._stop_timers()
         self._handler = NO_HANDLER
-        self._out.clear()
-        self._rest = None
-        self._buffered = 0
+        self._out = self._rest = None
         self._loop.transports.discard(self)
-        self._sock.close()
+        self._close_socket(reset)
+        self._fd = -1  # the number may be another socket's
 
     def _end(self, reason: str | None) -> int:
         """The network has ended it: tell the handler, last. Returns the number of callbacks."""
@@ -195,24 +211,29 @@ class SockTransport:
         """Start the handshake; every outcome, also an immediate one, is told from a later turn."""
         self._handler = handler
         if timeout_ns is not None:
-            self._timer = self._start_timer(lambda: self._connect_timed_out(timeout_ns), timeout_ns, "connect time-out")
+            self._start_timer(lambda: self._connect_timed_out(timeout_ns), timeout_ns, "connect time-out")
         self._try_connect()
 
-    def _start_timer(self, callback: Callable[[], object], delay_ns: int, what: str) -> Timer:
+    def _start_timer(self, callback: Callable[[], object], delay_ns: int, what: str) -> None:
         timer = self._loop.timer(lambda: void(callback()), f"{what} of {self.address}")
         timer.start(delay_ns)
-        return timer
+        self._timers = (*(other for other in self._timers if other.active), timer)
+
+    def _stop_timers(self) -> None:
+        for timer in self._timers:
+            timer.close()
+        self._timers = ()
 
     def _try_connect(self) -> None:
         try:
-            code = self._sock.connect_ex(socket_name(self.address))
+            code = self._socket().connect_ex(socket_name(self.address))
         except (OSError, UnicodeError) as error:  # a host that cannot be resolved
             reason = reason_text(error) if isinstance(error, OSError) else str(error)
             self._loop.defer(lambda: self._connect_failed(reason))
             return
         if code == errno.EAGAIN:
             # Only unix sockets: the listener's backlog is full, and no report will say when it is not.
-            self._retry = self._start_timer(self._try_connect, UNIX_RETRY_NS, "connect retry")
+            self._start_timer(self._try_connect, UNIX_RETRY_NS, "connect retry")
         elif code in (0, errno.EINPROGRESS):
             self._watch()
         else:
@@ -225,18 +246,18 @@ class SockTransport:
         return self._connect_failed(f"connect timed out after {timeout_ns / NS_PER_MS:g} ms")
 
     def _connect_ready(self) -> int:
-        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        sock = self._socket()
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         try:
-            if not code and is_self_connected(self._sock):
+            if not code and is_self_connected(sock):
                 code = errno.ECONNREFUSED
         except OSError as error:
             code = error.errno or errno.ECONNRESET
         if code:
             return self._end(reason_text(code))
-        if self._timer is not None:
-            self._timer.close()
-            self._timer = None
+        self._stop_timers()
         self._step("connected")
+        self._forget_socket()
         self._watch()
         self._handler.on_connect()
         return 1
@@ -262,7 +283,7 @@ class SockTransport:
 
     def _read(self) -> int:
         try:
-            data = self._sock.recv(READ_BYTES)
+            data = self._recv(READ_BYTES)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -287,7 +308,7 @@ class SockTransport:
         """While flushing: take what the peer still sends, so that neither side is blocked nor reset by it."""
         try:
             for _ in range(DISCARD_READS):
-                if not self._sock.recv(READ_BYTES):
+                if not self._recv(READ_BYTES):
                     self._mask = WRITABLE  # its end has come; epoll would report that for ever
                     self._loop.poller.watch(self._fd, self, WRITABLE)
                     return
@@ -300,22 +321,21 @@ class SockTransport:
 
     def flush(self) -> None:
         """Send what this turn's writes have queued. Called by the loop."""
-        self._in_flush_list = False
-        if self._rest is None and self._out and self._state is State.OPEN:
+        if self._rest is None and self._out is not None and self._state is State.OPEN:
             self._send()
 
     def _send(self) -> None:
         try:
             while True:
                 if self._rest is None:
-                    if not self._out:
+                    out = self._out
+                    if out is None:
                         break
-                    chunk = memoryview(self._out[0] if len(self._out) == 1 else b"".join(self._out))
-                    self._out.clear()
+                    chunk = memoryview(out[0] if len(out) == 1 else b"".join(out))
+                    self._out = None
                 else:
                     chunk = self._rest
-                sent = self._sock.send(chunk)
-                self._buffered -= sent
+                sent = self._send_some(chunk)
                 self._loop.bytes_out += sent
                 if sent < len(chunk):
                     self._rest = chunk[sent:]
@@ -342,9 +362,7 @@ class SockTransport:
             self._ended()
             return
         self._send_error = reason
-        self._out.clear()
-        self._rest = None
-        self._buffered = 0
+        self._out = self._rest = None
         self._watch()
         self._loop.defer(self._drain_and_end)
 
@@ -353,15 +371,15 @@ class SockTransport:
 
         def look() -> None:
             if self._state is State.FLUSHING:
-                if self._buffered == left:
+                if self.buffered == left:
                     self.abort()
                 else:
-                    self._guard_flush(self._buffered)
+                    self._guard_flush(self.buffered)
 
-        self._timer = self._start_timer(look, FLUSH_STALL_NS, "stalled flush")
+        self._start_timer(look, FLUSH_STALL_NS, "stalled flush")
 
     def __repr__(self) -> str:
-        return f"<SockTransport {self.address} {self._state.value}, {self._buffered} bytes buffered>"
+        return f"<SockTransport {self.address} {self._state.value}, {self.buffered} bytes buffered>"
 
 
 def void(result: object) -> None:

@@ -1,7 +1,7 @@
 """What a stream and its loop need of each other, so that one transport serves real sockets and simulated ones.
 
 Role: `SockTransport` is written against these protocols; `EpollLoop` with the system's sockets and `SimLoop` with
-`SimSocket` satisfy them. `OrderedSet` is what a loop keeps its transports in.
+`SimSocket` satisfy them. `OrderedSet` and `StreamTable` are what a loop keeps its transports in.
 
 Thread: the loop's, for everything. Upstream: hiredis' adapter (redisAsyncContext's `ev` hooks). Left out: datagrams.
 """
@@ -43,6 +43,10 @@ class OrderedSet(Generic[K]):
 class Stream(Protocol):
     """A transport, as its loop knows it."""
 
+    def fileno(self) -> int:
+        """Its socket's descriptor, until it has ended."""
+        ...
+
     def flush(self) -> None:
         """Send what this turn's writes have queued."""
         ...
@@ -50,6 +54,44 @@ class Stream(Protocol):
     def abort(self) -> None:
         """Close at once."""
         ...
+
+
+class StreamSet(Protocol):
+    """A loop's transports."""
+
+    def add(self, item: Stream, /) -> None: ...
+    def discard(self, item: Stream, /) -> None: ...
+    def __iter__(self) -> Iterator[Stream]: ...
+    def __len__(self) -> int: ...
+
+
+class StreamTable:
+    """Streams by descriptor. The kernel keeps these dense: 8 bytes for each, where an `OrderedSet` has 30 to 60."""
+
+    __slots__ = ("_count", "_streams")
+
+    def __init__(self) -> None:
+        self._streams: list[Stream | None] = []
+        self._count = 0
+
+    def add(self, item: Stream) -> None:
+        """Add it. It is not in. Thread: the loop's."""
+        fd, streams = item.fileno(), self._streams
+        if fd >= len(streams):
+            streams.extend([None] * (fd + 1 - len(streams)))
+        streams[fd] = item
+        self._count += 1
+
+    def discard(self, item: Stream) -> None:
+        """Take it out. It is in. Thread: the loop's."""
+        self._streams[item.fileno()] = None
+        self._count -= 1
+
+    def __iter__(self) -> Iterator[Stream]:
+        return (stream for stream in self._streams if stream is not None)
+
+    def __len__(self) -> int:
+        return self._count
 
 
 class Acceptor(Protocol):
@@ -97,7 +139,7 @@ class StreamLoop(Protocol):
     @property
     def poller(self) -> StreamPoller: ...
     @property
-    def transports(self) -> OrderedSet[Stream]: ...
+    def transports(self) -> StreamSet: ...
     @property
     def listeners(self) -> OrderedSet[Acceptor]: ...
     def timer(self, callback: Callable[[], None], name: str) -> Timer: ...
