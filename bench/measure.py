@@ -4,7 +4,8 @@ Role: what all benchmarks share. A `Case` is one question ("is anything pending,
 are asked for samples in turn, A B C A B C, so that whatever else the machine does hits all of them. A row of its
 table has the median, the 10th and 90th (and for latencies the 99th) percentile, and one column per baseline:
 
-    how many times better than the baseline  =  baseline's median / own median for times, the other way round for rates
+    how many times better than the baseline  =  baseline's median / own median for times and bytes,
+                                                the other way round for rates
 
 so more than 1 is better and less than 1 is worse, ours like everybody's. Nothing is asserted and nothing left out.
 
@@ -26,7 +27,8 @@ NS = "ns"
 US = "us"
 MS = "ms"
 PER_S = "/s"
-UNITS = (NS, US, MS, PER_S)
+BYTES = "B"
+UNITS = (NS, US, MS, PER_S, BYTES)
 COPIES = 20
 
 Sampler = Callable[[], float | Sequence[float]]

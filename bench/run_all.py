@@ -43,7 +43,7 @@ from coordemu.shards.shard_url import parse_shard_url
 SCHEMA_VERSION = 1
 NAMES = (
     *("drain", "pending", "replies", "pool", "pool_client", "commands", "fanout", "seam", "many_nodes"),
-    *("resilience", "explore"),
+    *("resilience", "explore", "idle"),
 )
 WITH_SHARDS = ("drain", "commands", "fanout")
 

@@ -18,6 +18,9 @@ sys.path.insert(0, str(ROOT))
 
 from bench import run_all  # noqa: E402
 from bench.compare import changes, conclusion, load, print_changes  # noqa: E402
+from bench.idle import FLAT_B, GOAL_B  # noqa: E402
+from bench.idle_conns import IdleConns, count_bytes, heap_bytes_each, heap_in_use  # noqa: E402
+from bench.idle_resizes import resize_often  # noqa: E402
 from bench.many_nodes import ManyNodes  # noqa: E402
 from bench.measure import (  # noqa: E402
     MS,
@@ -37,7 +40,10 @@ from bench.soak_run import SoakRun, SoakSpec  # noqa: E402
 from bench.tables import print_report, where_we_lose  # noqa: E402
 from coordemu.coord.resize_policy import get_policy  # noqa: E402
 from coordemu.lab.machine import count_resources, describe_machine  # noqa: E402
+from coordemu.native import PendingTable  # noqa: E402
 from coordemu.report.console import output  # noqa: E402
+from coordemu.runtime.threads import ThreadsRuntime  # noqa: E402
+from coordemu.shards.shard_process import ShardProcess  # noqa: E402
 
 
 def constant(value: float) -> Callable[[], float]:
@@ -183,6 +189,33 @@ def test_many_nodes_comes_down_to_one_connection_each() -> None:
     finally:
         rig.close()
     assert rig.wrong == []
+
+
+def test_an_idle_connection_holds_400_bytes_at_most() -> None:
+    """New or used; what the MRConn, its transport and its places in the tables come to, and the counters in C."""
+    rt = ThreadsRuntime(seed=1)
+    with ShardProcess(rt, 1) as shards:
+        for used in (False, True):
+            conns = IdleConns(rt, shards.endpoints[0], nodes=10)
+            try:
+                each = conns.bytes_each(31, used)
+            finally:
+                conns.close()
+            assert 300 < each <= GOAL_B, f"used: {used}"  # below that, something was not counted
+
+
+def test_bytes_are_counted() -> None:
+    assert 1000 <= count_bytes(lambda: [bytes(967)]) <= 1200
+    assert count_bytes(lambda: None) < 100
+    if heap_in_use():
+        assert 10 <= heap_bytes_each(lambda number: PendingTable(), 100) <= 10_000
+
+
+def test_resizes_leave_nothing_behind() -> None:
+    start, *others = resize_often(52, 2, lambda line: None)
+    assert [held.resizes for held in others] == [26, 52]
+    assert [held.counts for held in others] == [start.counts] * 2
+    assert (others[-1].traced - start.traced) / 52 < 10 * FLAT_B  # fifty divide what was made once by little
 
 
 # --- the soak
