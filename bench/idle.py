@@ -30,6 +30,7 @@ from coordemu.coord.reply_fifo import ReplyInbox
 from coordemu.pool.pool_conn import PoolConn
 from coordemu.pool.pooled_conn import PooledConn
 from coordemu.runtime.base import Address
+from coordemu.runtime.quick_socket import QuickPoller
 from coordemu.runtime.threads import ThreadsRuntime
 from coordemu.shards.fd_limit import raise_fd_limit
 from coordemu.shards.shard_process import ShardProcess
@@ -40,7 +41,7 @@ NODES = 50
 SPARE_FDS = 200
 POOL_CONNS = 50
 BASE = "slots, deque, hiredis.Reader"
-USED_BASE = f"the same, after {CALLS} replies"
+USED_BASE = f"the same, after {CALLS} replies in one read"
 WITH_SOCKET = "the same, with its socket object"
 NEW, USED = "MRConn, new, with all that is its own", "MRConn, used, idle again"
 POOLED = "client pool's connection, with its loop"
@@ -120,7 +121,8 @@ def _pooled(rt: ThreadsRuntime, address: Address, count: int) -> Sampler:
         each = count_bytes(make) / count
         for conn in conns:
             conn.resource.close()
-        return each + heap_bytes_each(_reader(used=False), count)
+        in_c = heap_bytes_each(_reader(used=False), count) + heap_bytes_each(lambda number: QuickPoller(), count)
+        return each + in_c
 
     return sample
 
