@@ -218,7 +218,7 @@ def run(effort: Effort, progress: Progress = silent, shards: str | None = None) 
     report = Report("drain")
     rig = DrainRig(shards)
     try:
-        report.cases += _real_shrinks(rig, effort, progress, "", effort.pick(80, 15, 1))
+        report.cases += _real_shrinks(rig, effort, progress, "", effort.pick(100, 15, 1))
         rig.service_ms = SERVICE_BUSY_MS
         with BusyThreads(2):
             report.cases += _real_shrinks(rig, effort, progress, ", beside 2 busy threads", effort.pick(15, 4, 1))
