@@ -221,7 +221,7 @@ def run(effort: Effort, progress: Progress = silent, shards: str | None = None) 
         report.cases += _real_shrinks(rig, effort, progress, "", effort.pick(100, 15, 1))
         rig.service_ms = SERVICE_BUSY_MS
         with BusyThreads(2):
-            report.cases += _real_shrinks(rig, effort, progress, ", beside 2 busy threads", effort.pick(15, 4, 1))
+            report.cases += _real_shrinks(rig, effort, progress, ", beside 2 busy threads", effort.pick(12, 4, 1))
         literal = rig.shrink(ShrinkPlan("graceful", "block-loop", drain_timeout_ms=200, drain_poll_ms=POLL_MS)).receipt
         report.facts["block-loop, deadline 200 ms"] = (
             f"{literal.outcome} after {literal.waited_ns / NS_PER_MS:.0f} ms and {literal.polls} polls, "

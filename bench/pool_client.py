@@ -181,7 +181,7 @@ def run(effort: Effort, progress: Progress = silent) -> Report:
             for name, work in works.items()
         ]
         title = f"{number} callers, pools of {POOL_SIZE} x {NODES} nodes, SET and GET, commands/s"
-        case = run_case(Case(title, PER_S, contenders, [PY], effort.pick(9, 4, 1), "", [BY_HAND]), progress)
+        case = run_case(Case(title, PER_S, contenders, [PY], effort.pick(7, 4, 1), "", [BY_HAND]), progress)
         report.cases.append(case)
         report.facts["pool time-outs of ours"] = sum(each.statistics()["timeouts"] for each in (ours, under, seldom))
         sums = batching.statistics()
