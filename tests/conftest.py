@@ -35,7 +35,7 @@ from coordemu.runtime import wait_for
 from coordemu.runtime.base import NS_PER_MS, NS_PER_S, Address, Runtime
 from coordemu.runtime.threads import ThreadsRuntime
 
-TEST_LIMIT_S = 60
+TEST_LIMIT_S = 120
 PATIENCE_S = 10
 PATIENCE_NS = PATIENCE_S * NS_PER_S
 
@@ -68,7 +68,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def watchdog(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that takes longer than a minute ends the process, with the stacks of all threads and, last, its name."""
+    """A test that takes longer than two minutes ends the process, with all threads' stacks and, last, its name."""
     stderr = request.config.stash[_stderr]
     # For when no thread can run, as somebody keeps the interpreter to himself.
     faulthandler.dump_traceback_later(TEST_LIMIT_S + PATIENCE_S, exit=True, file=stderr)
