@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.arguments import Arguments
+from bench.arguments import Arguments, exit_with
 from coordemu.explore.portfolio import PORTFOLIO
 from coordemu.explore.search import length_of, search_range
 from coordemu.lab.backfill_compare import BackfillComparison, window_ms
@@ -215,4 +215,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.arguments import Arguments
+from bench.arguments import Arguments, exit_with
 from bench.clients import CONNS, IN_FLIGHT, ByHand, OurClient, RedisPy
 from bench.commands import start_server
 from bench.drain import CONNS as DRAIN_CONNS
@@ -209,4 +209,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_with(lambda: main(sys.argv[1:]))

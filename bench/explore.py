@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.arguments import Arguments
+from bench.arguments import Arguments, exit_with
 from bench.explore_programs import TASKS, TOY_STEPS, keep_alive_day, nothing, planted, small_pool, toy
 from bench.measure import FULL, MS, PER_S, QUICK, US, Case, Contender, Effort, Progress, Report, run_case, silent
 from bench.tables import print_report, where_we_lose
@@ -343,4 +343,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_with(lambda: main(sys.argv[1:]))

@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.arguments import Arguments
+from bench.arguments import Arguments, exit_with
 from bench.measure import MS, Case, CaseResult, Contender, Effort, Progress, Report, run_case, silent
 from bench.tables import print_report
 from coordemu.coord.cluster import MRCluster
@@ -257,4 +257,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_with(lambda: main(sys.argv[1:]))

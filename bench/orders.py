@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.arguments import Arguments
+from bench.arguments import Arguments, exit_with
 from coordemu.coord.resize_policy import POLICIES, get_policy
 from coordemu.explore.dpor import exhaust
 from coordemu.explore.order import Subject
@@ -172,4 +172,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -26,7 +26,7 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.arguments import Arguments
+from bench.arguments import Arguments, exit_with
 from coordemu.pool.conn_loan import ConnLoan
 from coordemu.pool.conn_pool import ConnPool
 from coordemu.pool.handoff import HandoffHook, HandoffOptions
@@ -304,4 +304,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -30,7 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.arguments import Arguments
+from bench.arguments import INTERRUPTED, Arguments, exit_with
 from bench.compare import CompareError, changes, load, print_changes
 from bench.compare import to_json as to_compared
 from bench.measure import FULL, QUICK, Effort, Progress, Report
@@ -41,6 +41,7 @@ from coordemu.shards.shard_errors import ShardError
 from coordemu.shards.shard_url import parse_shard_url
 
 SCHEMA_VERSION = 1
+INTERRUPTION = "interrupted, with the rest"
 NAMES = (
     *("drain", "pending", "replies", "pool", "pool_client", "commands", "fanout", "seam", "many_nodes"),
     *("resilience", "explore", "idle"),
@@ -94,11 +95,14 @@ def run_benchmarks(
     failures: list[str] = []
     for name in names:
         began = time.monotonic()
-        told(name)
         try:
+            told(name)
             reports.append(benchmark(name, shards)(effort, told))
         except (ImportError, ShardError, OSError, RuntimeError) as err:
             failures.append(f"{name}: {err}")
+        except KeyboardInterrupt:
+            failures.append(f"{name}: {INTERRUPTION}")
+            break
         took_s[name] = round(time.monotonic() - began, 2)
     return reports, took_s, failures
 
@@ -162,9 +166,9 @@ def main(arguments: Sequence[str]) -> int:
     for failure in failures:
         print(f"bench/run_all.py: not run: {failure}", file=sys.stderr)
     if failures:
-        return 3
+        return INTERRUPTED if failures[-1].endswith(INTERRUPTION) else 3
     return int(not all(report.facts.get("held", True) for report in reports))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_with(lambda: main(sys.argv[1:]))

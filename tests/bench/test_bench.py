@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,6 @@ def constant(value: float) -> Callable[[], float]:
 
 def contender(name: str, value: float, *, ours: bool = False) -> Contender:
     return Contender(name, constant(value), ours)
-
-
-@pytest.fixture(autouse=True)
-def short_turns() -> Iterator[None]:
-    """Beside busy threads every turn is one switch interval: at its 5 ms the smallest size of the drain takes 20 s."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
-    yield
-    sys.setswitchinterval(before)
 
 
 # --- measuring
@@ -406,3 +397,14 @@ def test_wrong_arguments_are_one_line(script: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert f"{script}.py: error: " in line
+
+
+def test_ctrl_c_keeps_what_was_measured_before() -> None:
+    command = [sys.executable, "bench/run_all.py", "--quick", "--json", "-", "replies", "pool", "seam"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:
+        assert bench.stderr is not None
+        assert [bench.stderr.readline() for _ in range(2)] == ["replies\n", "pool\n"]
+        bench.send_signal(signal.SIGINT)
+        out, err = bench.communicate(timeout=50)
+    assert (bench.returncode, err) == (130, "bench/run_all.py: not run: pool: interrupted, with the rest\n")
+    assert [each["name"] for each in json.loads(out)["benchmarks"]] == ["replies"]

@@ -34,15 +34,6 @@ CONNS = 3
 SECONDS = 0.02
 
 
-@pytest.fixture(autouse=True)
-def short_turns() -> Iterator[None]:
-    """Beside busy threads every turn is one switch interval."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
-    yield
-    sys.setswitchinterval(before)
-
-
 @pytest.fixture
 def server() -> Iterator[Address]:
     """An embedded shard with the key set."""
